@@ -1,0 +1,57 @@
+#ifndef SP_ACCEPT_H
+#define SP_ACCEPT_H
+/* Acceptance rules: pure functions over one window, testable with no model. acceptance.def lists them.
+ *
+ * A pass gives scores for rows j = 0 .. n_rows - 1: row j is the law of absolute position + j given everything before
+ * it, the drafts of rows before j included. Row j < n_drafts has a draft. A rule says how many rows are final and
+ * leaves in tokens [n_rows] the final tokens first, then its drafts for the rest. */
+#include "kernels/kernels.h"
+#include "specular.h"
+
+typedef struct sp_sampling {
+    uint64_t seed;
+    uint32_t image;
+    float cfg_scale;
+    float temperature; /* 0: greedy */
+    int top_k;         /* 0: off; ties with the k-th are kept */
+    float top_p;       /* 1: off; after top-k. A token stays while the mass above it is at most top_p */
+} sp_sampling;
+
+/* One position: its scores (guided logits over temperature), its Gumbel noise. */
+typedef struct sp_accept_row {
+    const float *scores; /* [n_codes] */
+    const float *noise;  /* [n_codes], NULL when greedy */
+} sp_accept_row;
+
+typedef struct sp_accept_window {
+    size_t position; /* absolute, of row 0 */
+    size_t n_rows;   /* at least 1 */
+    size_t n_drafts; /* n_rows or n_rows - 1 */
+    size_t n_codes;
+    const sp_accept_row *rows; /* [n_rows] */
+    const int32_t *drafts;     /* [n_drafts] */
+    int32_t *tokens;           /* [n_rows] out */
+    const sp_sampling *sampling;
+    const sp_ops *ops;
+    float *scratch;            /* [n_codes] */
+} sp_accept_window;
+
+/* One line of acceptance.def. */
+typedef struct sp_accept_ops {
+    const char *name;
+    const char *summary;
+    sp_exactness exactness;
+    bool drafts; /* false: the window is one row, nothing is drafted */
+    /* *n_final is set to 1 .. n_rows. SP_EFORMAT when scores are not finite. */
+    sp_status (*accept)(const sp_accept_window *window, size_t *n_final, sp_error *err);
+} sp_accept_ops;
+
+/* NULL when there is no such rule. */
+const sp_accept_ops *sp_accept_find(const char *name);
+const sp_accept_ops *const *sp_accept_all(void); /* NULL at the end */
+
+/* The token of one row: argmax of scores + noise within top-k and top-p (docs/rules/pathwise.md). Exact and lazy: the
+ * sets are built only when the unrestricted winner is outside them. -1 when a score is NaN. */
+int32_t sp_sample(const sp_accept_row *row, const sp_sampling *sampling, size_t n_codes, const sp_ops *ops, float *scratch);
+
+#endif

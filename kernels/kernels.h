@@ -1,0 +1,96 @@
+#ifndef SP_KERNELS_H
+#define SP_KERNELS_H
+/* The operations a model is made of. A back end is one table of them; ops.def lists the entries.
+ *
+ *     const sp_ops *ops = sp_ops_find("auto");            // best of this processor: amx, avx512, avx2, ref
+ *     ops->gemm(pool, &weight, x, n_rows, y, SP_GEMM_SET);
+ *
+ * kernels/ref is the specification: plain C, double sums. Activations are float, row-major. Pointers are borrowed and
+ * must not overlap unless said so. Operations do not fail: shapes are checked by the caller when it loads a model.
+ *
+ * Row invariance. gemm, attention and every row-wise operation give a row the same bits whether it is computed alone
+ * or among up to any number of rows, wherever it stands, with any number of threads: each sum runs in one order that
+ * depends on its own length only. conv3x3 and the other operations of the codec are free of this, not of threads. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/pool.h"
+
+typedef enum { SP_F32 = 0, SP_BF16 = 1, SP_F16 = 2 } sp_dtype;
+
+/* A matrix [n, k] (n outputs, k inputs) in a back end's own layout, made by pack. */
+typedef struct sp_weight {
+    void *data;      /* owned by whoever called pack; sp_release */
+    size_t n, k;
+    size_t bytes;    /* of data */
+    sp_dtype dtype;  /* of the stored weights */
+    bool round_rows; /* activations are rounded to bf16 before the products (bf16 arithmetic, fp32 sums) */
+} sp_weight;
+
+typedef enum { SP_GEMM_SET = 0, SP_GEMM_ADD = 1 } sp_gemm_mode; /* y = x W^T, or y += x W^T */
+
+/* Keys and values of one layer and one stream, float. Position p of key/value head h:
+ * keys   [kv_heads, head_dim, capacity] at (h * head_dim + d) * capacity + p: transposed, so scores run along positions
+ * values [kv_heads, capacity, head_dim] at (h * capacity + p) * head_dim + d.
+ * capacity is a multiple of 16. Positions never written may hold anything, NaN included. */
+typedef struct sp_kv_view {
+    float *keys;
+    float *values;
+    size_t capacity;
+} sp_kv_view;
+
+/* Rows of attention: row r sees key positions first_key[r] .. position[r] of stream[r]. */
+typedef struct sp_attention_rows {
+    size_t n_rows;
+    const int32_t *stream;    /* [n_rows] index into kv */
+    const int32_t *position;  /* [n_rows] */
+    const int32_t *first_key; /* [n_rows] 0, or the first unpadded prefix position */
+    size_t heads, kv_heads, head_dim;
+    float scale;
+} sp_attention_rows;
+
+/* Geometry of a picture in channels-last layout [height, width, channels]. */
+typedef struct sp_plane {
+    size_t height, width, channels;
+} sp_plane;
+
+typedef enum {
+    SP_CONV_SAME = 0,     /* pad 1 on every side, stride 1 */
+    SP_CONV_UPSAMPLE = 1, /* input doubled by nearest neighbour, then SAME */
+    SP_CONV_STRIDE2 = 2   /* pad 1 right and bottom only, stride 2 */
+} sp_conv_mode;
+
+#define SP_OP(name, result, arguments) typedef result sp_op_##name arguments;
+#include "kernels/ops.def"
+#undef SP_OP
+
+typedef struct sp_ops {
+    const char *name;
+#define SP_OP(name, result, arguments) sp_op_##name *name;
+#include "kernels/ops.def"
+#undef SP_OP
+} sp_ops;
+
+/* A complete table by name ("ref", "avx2", "avx512", "amx"), the best one for "auto" or NULL, or NULL if this
+ * processor or build has no such back end. Entries a back end does not write are those of the next simpler one. */
+const sp_ops *sp_ops_find(const char *name);
+
+/* Names of the tables that work here, best first, NULL at the end. */
+const char *const *sp_ops_names(void);
+
+static inline float sp_bf16_to_f32(uint16_t h)
+{
+    union { uint32_t u; float f; } bits = {(uint32_t)h << 16};
+    return bits.f;
+}
+
+/* Round to nearest even; NaN stays NaN. */
+static inline uint16_t sp_f32_to_bf16(float x)
+{
+    union { float f; uint32_t u; } bits = {x};
+    if ((bits.u & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits.u >> 16 | 64);
+    return (uint16_t)((bits.u + 0x7FFFu + (bits.u >> 16 & 1)) >> 16);
+}
+
+#endif

@@ -1,0 +1,37 @@
+#ifndef SP_PHILOX_H
+#define SP_PHILOX_H
+/* Philox4x32-10 (Salmon et al., SC 2011): a counter-based generator. The same bits as curand_Philox4x32_10.
+ * There is no state: key = the 64-bit seed, counter = {draw, position, purpose, image}. Host and device. */
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define SP_HOST_DEVICE __host__ __device__
+#else
+#define SP_HOST_DEVICE
+#endif
+
+/* What a draw is for: no two purposes share bits. */
+typedef enum { SP_DRAW_GUMBEL = 0, SP_DRAW_INIT = 1, SP_DRAW_ACCEPT = 2, SP_DRAW_RESIDUAL = 3 } sp_draw_purpose;
+
+typedef struct sp_philox_block {
+    uint32_t word[4];
+} sp_philox_block;
+
+SP_HOST_DEVICE static inline sp_philox_block sp_philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3)
+{
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
+        uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)b;
+        c3 = (uint32_t)a;
+        c0 = n0;
+        c2 = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    sp_philox_block out = {{c0, c1, c2, c3}};
+    return out;
+}
+
+#endif

@@ -1,0 +1,172 @@
+#ifndef SPECULAR_H
+#define SPECULAR_H
+/* specular: images from visual autoregressive models, drafted many tokens at a time and checked in one pass.
+ *
+ *     #include <specular.h>
+ *     int main(void)
+ *     {
+ *         sp_error err = {0};
+ *         sp_engine *engine = NULL;
+ *         sp_session *session = NULL;
+ *         sp_engine_options options = sp_engine_defaults();
+ *         options.model = "samples/emoji";
+ *         if (sp_engine_open(&engine, &options, &err) || sp_session_open(&session, engine, &err)) goto out;
+ *         sp_request request = sp_request_defaults(engine);
+ *         request.prompt = "red heart";
+ *         request.seed = 1;
+ *         const sp_result *result;
+ *         if (sp_generate(session, &request, &result, &err)) goto out;
+ *         if (sp_picture_write("red-heart.png", result->rgb, result->width, result->height, NULL, 0, &err)) goto out;
+ *     out:
+ *         if (err.status) fprintf(stderr, "%s\n", err.message);
+ *         sp_session_close(session);
+ *         sp_engine_close(engine);
+ *         return err.status ? 1 : 0;
+ *     }
+ *
+ * An engine is a loaded model on a device: read-only, shared by threads and sessions. A session makes one image at a
+ * time and belongs to one thread. Nothing here prints, exits or aborts. Functions that fail return a status and fill
+ * sp_error; closing NULL is fine. */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SP_VERSION "0.1.0"
+
+typedef struct sp_engine sp_engine;
+typedef struct sp_session sp_session;
+
+/* What a result is, against plain decoding with the same seed. */
+typedef enum {
+    SP_IDENTICAL = 0, /* the same tokens, one for one */
+    SP_EXACT = 1,     /* tokens of the same distribution, another sample */
+    SP_RELAXED = 2    /* another distribution */
+} sp_exactness;
+
+const char *sp_exactness_name(sp_exactness exactness); /* "identical", "exact", "relaxed" */
+
+typedef struct sp_engine_options {
+    const char *model;   /* checkpoint folder; borrowed during open */
+    const char *device;  /* "auto", "cpu" or "cuda:N" */
+    const char *dtype;   /* "auto", "f32" or "bf16": arithmetic; auto is bf16 where weights and processor have it */
+    const char *kernels; /* "auto" or the name of a back end, see sp_kernel_names */
+    int threads;         /* 0: one a processor */
+} sp_engine_options;
+
+sp_engine_options sp_engine_defaults(void);
+SP_CHECK sp_status sp_engine_open(sp_engine **out, const sp_engine_options *options, sp_error *err);
+void sp_engine_close(sp_engine *engine);
+
+typedef struct sp_model_info {
+    const char *path;        /* borrowed from the engine, as every string here */
+    const char *family;      /* a name of models.def */
+    const char *codec;       /* a name of codecs.def */
+    const char *dtype;       /* arithmetic: "f32" or "bf16" */
+    const char *kernels;     /* back end in use */
+    const char *fingerprint; /* 16 hexadecimal digits over config and weights */
+    bool from_text;          /* prompts are text; otherwise class numbers */
+    size_t n_classes;        /* of a class-conditional model */
+    size_t parameters;       /* of the transformer */
+    size_t n_codes, rows, columns, width, height;
+    size_t layers, dim, heads, kv_heads, head_dim;
+    size_t weight_bytes;     /* transformer and codec as held in memory */
+    size_t session_bytes;    /* KV, window, scratch and codec buffers of one session */
+    size_t kv_bytes;         /* of which KV */
+    size_t prefix_limit;     /* tokens of a prompt that the model reads; the rest is cut */
+    int threads;
+    float cfg_scale, temperature, top_p;
+    int top_k;               /* sampling defaults of the checkpoint */
+} sp_model_info;
+
+sp_model_info sp_engine_info(const sp_engine *engine);
+
+/* How many tokens the prompt has; info.prefix_limit of them are used. */
+SP_CHECK sp_status sp_prompt_tokens(const sp_engine *engine, const char *prompt, size_t *count, sp_error *err);
+
+typedef struct sp_progress {
+    size_t tokens_done, tokens_total, passes;
+    const int32_t *pass_of_token; /* [tokens_total] pass in which a token was settled, from 1; 0 not yet */
+} sp_progress;
+
+/* Called after each pass; false stops sp_generate with SP_ECANCELLED. */
+typedef bool sp_progress_call(void *user, const sp_progress *progress);
+
+typedef struct sp_request {
+    const char *prompt;     /* UTF-8; for a class-conditional model the number of the class */
+    uint64_t seed;
+    uint32_t image;         /* picture number under this seed, from 0 */
+    const char *method;     /* see sp_methods */
+    int window;             /* positions a pass; 0: chosen from measured pass times */
+    const char *draft_init; /* see sp_draft_inits */
+    float cfg_scale;        /* 1: no guidance */
+    float temperature;      /* 0: greedy */
+    int top_k;              /* 0: off */
+    float top_p;            /* 1: off */
+    bool pixels;            /* run the codec; false leaves rgb NULL */
+    sp_progress_call *progress;
+    void *user;
+} sp_request;
+
+sp_request sp_request_defaults(const sp_engine *engine);
+
+/* SP_OK, or SP_EARG with the option's name, value and range. Also done by sp_generate. */
+SP_CHECK sp_status sp_request_check(const sp_engine *engine, const sp_request *request, sp_error *err);
+
+enum { SP_MAX_WINDOW = 128 };
+
+typedef struct sp_result {
+    const char *method;
+    sp_exactness exactness;
+    size_t n_tokens, width, height;
+    const int32_t *tokens;        /* [n_tokens] raster order */
+    const int32_t *pass_of_token; /* [n_tokens] from 1 */
+    const uint8_t *rgb;           /* [height, width, 3], or NULL */
+    size_t prompt_tokens;         /* before the cut to prefix_limit */
+    size_t nfe;                   /* passes of the target after the prefix pass */
+    size_t drafted, accepted;     /* draft tokens tested and accepted */
+    uint32_t histogram[SP_MAX_WINDOW + 1]; /* [n] passes that committed n tokens */
+    double prefill_ms, decode_ms, vq_ms, total_ms;
+    size_t peak_bytes;            /* engine and session */
+} sp_result;
+
+SP_CHECK sp_status sp_session_open(sp_session **out, sp_engine *engine, sp_error *err);
+
+/* One picture. *result is borrowed from the session until its next call. */
+SP_CHECK sp_status sp_generate(sp_session *session, const sp_request *request, const sp_result **result, sp_error *err);
+
+/* Tokens [rows * columns] to pixels [height, width, 3], and back. */
+SP_CHECK sp_status sp_tokens_to_pixels(sp_session *session, const int32_t *tokens, uint8_t *rgb, sp_error *err);
+SP_CHECK sp_status sp_pixels_to_tokens(sp_session *session, const uint8_t *rgb, int32_t *tokens, sp_error *err);
+void sp_session_close(sp_session *session);
+
+typedef struct sp_method {
+    const char *name;
+    sp_exactness exactness;
+    const char *summary; /* a few words for --help */
+} sp_method;
+
+/* Lists for help and completion; name NULL ends them. */
+const sp_method *sp_methods(void);
+const char *const *sp_draft_inits(void);
+const char *const *sp_kernel_names(void);
+
+/* A text chunk of a PNG. */
+typedef struct sp_text_chunk {
+    const char *key;   /* Latin-1, 1 to 79 characters */
+    const char *value; /* UTF-8 */
+} sp_text_chunk;
+
+/* Writes a picture atomically: PNG, or JPEG when path ends in .jpg or .jpeg. rgb [height, width, 3]. */
+SP_CHECK sp_status sp_picture_write(const char *path, const uint8_t *rgb, size_t width, size_t height,
+                                    const sp_text_chunk *text, size_t n_text, sp_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

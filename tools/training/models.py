@@ -193,13 +193,16 @@ class RmsNorm(nn.Module):
 
 
 def rope_table(config):
-    """[prefix + tokens, head_dim / 2] angles: prefix rows do not rotate, image token t sits at (row, column)."""
+    """(cos, sin) [prefix + tokens, head_dim / 2]. Image token t sits at (row, column); prefix rows do not rotate
+    (rope_prefix "identity") or are all zero, so that their scores are too ("zero", LlamaGen)."""
     shape, (rows, columns) = config["transformer"], config["codes"]["grid"]
     quarter = shape["head_dim"] // 4
     frequency = shape["rope_base"] ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
     cell = torch.arange(rows * columns, dtype=torch.float64)
     image = torch.cat([torch.outer(cell // columns, frequency), torch.outer(cell % columns, frequency)], 1)
-    return torch.cat([torch.zeros(config["text"]["length"], 2 * quarter, dtype=torch.float64), image])
+    length, seen = config["text"]["length"], {"identity": 1.0, "zero": 0.0}[shape["rope_prefix"]]
+    prefix = torch.zeros(length, 2 * quarter, dtype=torch.float64)
+    return (torch.cat([prefix + seen, image.cos()]).float(), torch.cat([prefix, image.sin()]).float())
 
 
 def rotate(x, cos, sin):
@@ -278,9 +281,9 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList([Layer(shape) for _ in range(shape["layers"])])
         self.norm = RmsNorm(shape["dim"], shape["norm_eps"])
         self.head = nn.Linear(shape["dim"], codes["count"], bias=False)
-        angles = rope_table(config)
-        self.register_buffer("cos", angles.cos().float(), persistent=False)
-        self.register_buffer("sin", angles.sin().float(), persistent=False)
+        cos, sin = rope_table(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
                 scale = 0.02 / math.sqrt(2 * shape["layers"]) if name.endswith(("o.weight", "down.weight")) else 0.02

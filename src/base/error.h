@@ -30,10 +30,10 @@ typedef struct sp_error {
 } sp_error;
 
 #if defined(__GNUC__)
-#define SP_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define SP_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define SP_CHECK __attribute__((warn_unused_result))
 #else
-#define SP_PRINTF(format, first)
+#define SP_PRINTF(text, first)
 #define SP_CHECK
 #endif
 

@@ -85,6 +85,19 @@ static inline float sp_bf16_to_f32(uint16_t h)
     return bits.f;
 }
 
+static inline float sp_f16_to_f32(uint16_t h)
+{
+    union { uint32_t u; float f; } bits;
+    uint32_t exponent = h >> 10 & 31, fraction = h & 1023u, sign = (uint32_t)(h & 0x8000u) << 16;
+    if (exponent == 0) { /* zero or subnormal: fraction * 2^-24 */
+        bits.f = (float)fraction * (1.0f / 16777216.0f);
+        bits.u |= sign;
+    } else {
+        bits.u = sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
+    }
+    return bits.f;
+}
+
 /* Round to nearest even; NaN stays NaN. */
 static inline uint16_t sp_f32_to_bf16(float x)
 {

@@ -47,7 +47,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tokenizer-steps", type=int, default=2600)
     parser.add_argument("--tokenizer-batch", type=int, default=16)
-    parser.add_argument("--transformer-steps", type=int, default=12000)
+    parser.add_argument("--transformer-steps", type=int, default=6000)
     parser.add_argument("--transformer-batch", type=int, default=24)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
                         help="auto: bf16 where the processor has AMX and PyTorch is 2 or newer")

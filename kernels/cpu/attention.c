@@ -1,0 +1,199 @@
+/* softmax(scale q K^T) V for a window of queries over a cache, one task a head and up to four rows of one stream.
+ *
+ * Keys lie transposed, so scores come out a vector of SP_LANES positions at a time with no horizontal sums; blocks of
+ * positions start at multiples of 16 of the absolute position. Row-invariant: a score sums over d = 0 .. head_dim-1,
+ * the weights sum by lane and block, the values by position, and none of it looks at the other rows of the task. */
+#include "kernels/cpu/simd.h"
+
+#include <math.h>
+
+#include "base/size.h"
+
+extern sp_op_attention SP_CPU(attention);
+extern sp_op_attention_scratch SP_CPU(attention_scratch);
+
+enum { GROUP = 4, BLOCK = 16, VECTORS = BLOCK / SP_LANES };
+
+typedef struct job {
+    const sp_attention_rows *rows;
+    const float *q;
+    size_t q_stride;
+    const sp_kv_view *kv;
+    float *out;
+    float *scores; /* [threads, GROUP, capacity] */
+    size_t capacity; /* largest of the streams */
+} job;
+
+typedef struct task {
+    const float *query[GROUP];
+    float *scores[GROUP];
+    float *out[GROUP];
+    size_t first[GROUP], last[GROUP]; /* visible positions */
+    const float *keys, *values;       /* of the head */
+    size_t capacity, width, n;
+    float scale;
+} task;
+
+size_t SP_CPU(attention_scratch)(size_t capacity, size_t head_dim, int n_threads)
+{
+    (void)head_dim;
+    return (size_t)n_threads * GROUP * sp_round_up(capacity, BLOCK) * sizeof(float);
+}
+
+static inline __attribute__((always_inline)) void score_block(const task *t, size_t block, const size_t n)
+{
+    sp_vec sum[GROUP][VECTORS], scale = sp_vec_set(t->scale);
+    for (size_t r = 0; r < n; r++)
+        for (size_t v = 0; v < VECTORS; v++) sum[r][v] = sp_vec_set(0);
+    const float *key = t->keys + block;
+    for (size_t d = 0; d < t->width; d++, key += t->capacity) {
+        sp_vec k[VECTORS];
+        for (size_t v = 0; v < VECTORS; v++) k[v] = sp_vec_load(key + v * SP_LANES);
+        for (size_t r = 0; r < n; r++) {
+            sp_vec q = sp_vec_set(t->query[r][d]);
+            for (size_t v = 0; v < VECTORS; v++) sum[r][v] = sp_vec_fma(q, k[v], sum[r][v]);
+        }
+    }
+    for (size_t r = 0; r < n; r++)
+        for (size_t v = 0; v < VECTORS; v++)
+            sp_vec_store(t->scores[r] + block + v * SP_LANES, sp_vec_mul(sum[r][v], scale));
+}
+
+/* Scores of positions first .. last become weights e^(score - max); the rest of their blocks 0. Returns 1 / sum. */
+static float normalise(float *scores, size_t first, size_t last)
+{
+    size_t begin = first & ~(size_t)(BLOCK - 1), end = sp_round_up(last + 1, BLOCK);
+    for (size_t p = begin; p < first; p++) scores[p] = -INFINITY;
+    for (size_t p = last + 1; p < end; p++) scores[p] = -INFINITY;
+    sp_vec top = sp_vec_set(-INFINITY), sum = sp_vec_set(0);
+    for (size_t p = begin; p < end; p += SP_LANES) top = sp_vec_max(top, sp_vec_load(scores + p));
+    sp_vec shift = sp_vec_set(sp_vec_top(top));
+    for (size_t p = begin; p < end; p += SP_LANES) {
+        sp_vec weight = sp_vec_exp(sp_vec_sub(sp_vec_load(scores + p), shift));
+        sp_vec_store(scores + p, weight);
+        sum = sp_vec_add(sum, weight);
+    }
+    return 1.0f / sp_vec_sum(sum);
+}
+
+/* Adds weights times values of positions from .. to - 1 for n rows and two vectors of the head from column. */
+static inline __attribute__((always_inline)) void weigh(const task *t, size_t row, const size_t n, size_t column,
+                                                        size_t live, size_t from, size_t to, sp_vec sum[GROUP][2])
+{
+    for (size_t p = from; p < to; p++) {
+        const float *value = t->values + p * t->width + column;
+        sp_vec low, high = sp_vec_set(0);
+        if (live >= 2 * SP_LANES) {
+            low = sp_vec_load(value);
+            high = sp_vec_load(value + SP_LANES);
+        } else {
+            low = sp_vec_load_n(value, live < SP_LANES ? live : SP_LANES);
+            if (live > SP_LANES) high = sp_vec_load_n(value + SP_LANES, live - SP_LANES);
+        }
+        for (size_t r = row; r < row + n; r++) {
+            sp_vec weight = sp_vec_set(t->scores[r][p]);
+            sum[r][0] = sp_vec_fma(weight, low, sum[r][0]);
+            sum[r][1] = sp_vec_fma(weight, high, sum[r][1]);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void values(const task *t, const size_t n, const float inverse[GROUP])
+{
+    size_t from = t->first[0], shared = t->last[0] + 1;
+    for (size_t r = 1; r < n; r++) {
+        if (t->last[r] + 1 < shared) shared = t->last[r] + 1;
+        if (t->first[r] > from) from = t->first[r];
+    }
+    for (size_t column = 0; column < t->width; column += 2 * SP_LANES) {
+        size_t live = t->width - column;
+        sp_vec sum[GROUP][2];
+        for (size_t r = 0; r < n; r++) sum[r][0] = sum[r][1] = sp_vec_set(0);
+        /* Rows of a task see almost the same positions: what only some see is done row by row, so that an unseen
+         * value, which may be NaN, is never touched. */
+        if (from >= shared) {
+            for (size_t r = 0; r < n; r++) weigh(t, r, 1, column, live, t->first[r], t->last[r] + 1, sum);
+        } else {
+            for (size_t r = 0; r < n; r++) weigh(t, r, 1, column, live, t->first[r], from, sum);
+            weigh(t, 0, n, column, live, from, shared, sum);
+            for (size_t r = 0; r < n; r++) weigh(t, r, 1, column, live, shared, t->last[r] + 1, sum);
+        }
+        for (size_t r = 0; r < n; r++) {
+            sp_vec scale = sp_vec_set(inverse[r]);
+            float *out = t->out[r] + column;
+            sp_vec_store_n(out, sp_vec_mul(sum[r][0], scale), live < SP_LANES ? live : SP_LANES);
+            if (live > SP_LANES)
+                sp_vec_store_n(out + SP_LANES, sp_vec_mul(sum[r][1], scale),
+                               live - SP_LANES < SP_LANES ? live - SP_LANES : SP_LANES);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void attend(const task *t, const size_t n)
+{
+    float inverse[GROUP];
+    size_t first = t->first[0], last = t->last[0];
+    for (size_t r = 1; r < n; r++) {
+        if (t->first[r] < first) first = t->first[r];
+        if (t->last[r] > last) last = t->last[r];
+    }
+    for (size_t block = first & ~(size_t)(BLOCK - 1); block <= last; block += BLOCK) score_block(t, block, n);
+    for (size_t r = 0; r < n; r++) inverse[r] = normalise(t->scores[r], t->first[r], t->last[r]);
+    values(t, n, inverse);
+}
+
+/* Rows row .. row + n - 1, all of one stream, under one head. */
+static void run_task(const job *j, size_t row, size_t n, size_t head, float *scores)
+{
+    const sp_attention_rows *rows = j->rows;
+    const sp_kv_view *kv = &j->kv[rows->stream[row]];
+    size_t offset = head / (rows->heads / rows->kv_heads) * rows->head_dim * kv->capacity;
+    task t = {.keys = kv->keys + offset, .values = kv->values + offset, .capacity = kv->capacity,
+              .width = rows->head_dim, .n = n, .scale = rows->scale};
+    for (size_t r = 0; r < n; r++) {
+        t.query[r] = j->q + (row + r) * j->q_stride + head * rows->head_dim;
+        t.scores[r] = scores + r * j->capacity;
+        t.out[r] = j->out + ((row + r) * rows->heads + head) * rows->head_dim;
+        t.first[r] = (size_t)rows->first_key[row + r];
+        t.last[r] = (size_t)rows->position[row + r];
+    }
+    switch (n) {
+    case 1: attend(&t, 1); break;
+    case 2: attend(&t, 2); break;
+    case 3: attend(&t, 3); break;
+    default: attend(&t, 4); break;
+    }
+}
+
+static size_t group_length(const sp_attention_rows *rows, size_t row)
+{
+    size_t n = 1;
+    while (n < GROUP && row + n < rows->n_rows && rows->stream[row + n] == rows->stream[row]) n++;
+    return n;
+}
+
+static void work(void *arguments, int thread, int n_threads)
+{
+    const job *j = arguments;
+    const sp_attention_rows *rows = j->rows;
+    float *scores = j->scores + (size_t)thread * GROUP * j->capacity;
+    size_t groups = 0, first, last, index = 0;
+    for (size_t row = 0; row < rows->n_rows; row += group_length(rows, row)) groups++;
+    sp_pool_share(groups * rows->heads, 1, thread, n_threads, &first, &last);
+    for (size_t row = 0, n; row < rows->n_rows; row += n) {
+        n = group_length(rows, row);
+        for (size_t head = 0; head < rows->heads; head++, index++)
+            if (index >= first && index < last) run_task(j, row, n, head, scores);
+    }
+}
+
+void SP_CPU(attention)(sp_pool *pool, const sp_attention_rows *rows, const float *q, size_t q_stride,
+                       const sp_kv_view *kv, float *out, void *scratch)
+{
+    job j = {rows, q, q_stride, kv, out, scratch, 0};
+    for (size_t row = 0; row < rows->n_rows; row++) {
+        size_t capacity = kv[rows->stream[row]].capacity;
+        if (capacity > j.capacity) j.capacity = capacity;
+    }
+    sp_pool_run(pool, work, &j);
+}

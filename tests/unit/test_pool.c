@@ -1,6 +1,7 @@
 #include "support.h"
 
 #include <stdatomic.h>
+#include <time.h>
 
 #include "base/arena.h"
 #include "base/pool.h"

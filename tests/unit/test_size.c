@@ -25,14 +25,13 @@ static void product_of_four_overflows_wherever_the_large_factor_is(void **state)
     const size_t large = (size_t)1 << 62;
     for (int at = 0; at < 4; at++) {
         size_t factor[4] = {1, 1, 1, 1};
-        sp_error err = {0};
         factor[at] = large;
         SP_TEST_OK(sp_size_product(&out, err, "KV cache", factor[0], factor[1], factor[2], factor[3]));
         assert_true(out == large);
         for (int other = 0; other < 4; other++) {
             if (other == at) continue;
             factor[other] = 4;
-            err = (sp_error){0};
+            sp_error err = {0};
             assert_int_equal(sp_size_product(&out, &err, "KV cache", factor[0], factor[1], factor[2], factor[3]),
                              SP_ENOMEM);
             assert_non_null(strstr(err.message, "KV cache"));

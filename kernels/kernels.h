@@ -61,6 +61,13 @@ typedef enum {
     SP_CONV_STRIDE2 = 2   /* pad 1 right and bottom only, stride 2 */
 } sp_conv_mode;
 
+/* Height and width of the result of a 3x3 convolution. */
+static inline sp_plane sp_conv_output(sp_plane input, sp_conv_mode mode, size_t channels)
+{
+    size_t up = mode == SP_CONV_UPSAMPLE ? 2 : 1, down = mode == SP_CONV_STRIDE2 ? 2 : 1;
+    return (sp_plane){input.height * up / down, input.width * up / down, channels};
+}
+
 #define SP_OP(name, result, arguments) typedef result sp_op_##name arguments;
 #include "kernels/ops.def"
 #undef SP_OP

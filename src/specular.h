@@ -3,6 +3,7 @@
 /* specular: images from visual autoregressive models, drafted many tokens at a time and checked in one pass.
  *
  *     #include <specular.h>
+ *     #include <stdio.h>
  *     int main(void)
  *     {
  *         sp_error err = {0};

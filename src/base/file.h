@@ -1,7 +1,8 @@
 #ifndef SP_FILE_H
 #define SP_FILE_H
 /* Files: read whole, map, and replace atomically (temporary in the same folder, write, fsync, close, rename, fsync of
- * the folder, each checked). A reader sees the old file or the whole new one. */
+ * the folder, each checked). A reader sees the old file or the whole new one. A killed process leaves at most a
+ * temporary ".<name>.<process id>.part" beside the file. */
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -17,7 +18,7 @@ SP_CHECK sp_status sp_file_read(const char *path, size_t limit, sp_bytes *out, s
 void sp_bytes_free(sp_bytes *bytes);
 
 typedef struct sp_map {
-    const unsigned char *data; /* read-only pages of the file; lives until sp_map_close */
+    const unsigned char *data; /* read-only pages of the file until sp_map_close; NULL for an empty file */
     size_t size;
 } sp_map;
 
@@ -25,7 +26,7 @@ SP_CHECK sp_status sp_map_open(const char *path, sp_map *out, sp_error *err);
 void sp_map_close(sp_map *map);
 
 /* An atomic write in pieces. commit or discard ends it; after a failed write call discard. Character devices such as
- * /dev/full and pipes are written in place, since they cannot be renamed over. */
+ * /dev/full and pipes are written in place, since they cannot be renamed over. One writer a path at a time. */
 typedef struct sp_writer {
     int descriptor;
     bool in_place;

@@ -17,10 +17,10 @@ SP_CHECK sp_status sp_json_load(json_t **out, const char *path, size_t limit, sp
 /* Text [size] of one JSON value; duplicate keys are refused; name is for messages. */
 SP_CHECK sp_status sp_json_parse(json_t **out, const char *name, const char *text, size_t size, sp_error *err);
 
-/* The value at a dotted path, or NULL. */
+/* The value at a dotted path of keys, each below 128 bytes, or NULL. */
 json_t *sp_json_at(const json_t *root, const char *path);
 
-/* Required values; the _or forms take fallback when the key is absent. */
+/* Required values; the _or forms take fallback when the key is absent or null. */
 SP_CHECK sp_status sp_json_size(const json_t *root, const char *file, const char *path, size_t low, size_t high,
                                 size_t *out, sp_error *err);
 SP_CHECK sp_status sp_json_size_or(const json_t *root, const char *file, const char *path, size_t low, size_t high,

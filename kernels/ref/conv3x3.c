@@ -14,7 +14,8 @@ bool sp_ref_pack_conv3x3(sp_weight *out, const void *weights, sp_dtype dtype, si
     for (size_t output = 0; output < n; output++)
         for (size_t channel = 0; channel < k; channel++)
             for (size_t tap = 0; tap < 9; tap++)
-                data[(output * 9 + tap) * k + channel] = sp_load_float(weights, dtype, (output * k + channel) * 9 + tap);
+                data[(output * 9 + tap) * k + channel] =
+                    sp_load_float(weights, dtype, (output * k + channel) * 9 + tap);
     out->data = data;
     out->bytes = count * sizeof *data;
     return true;

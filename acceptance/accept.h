@@ -50,8 +50,9 @@ typedef struct sp_accept_ops {
 const sp_accept_ops *sp_accept_find(const char *name);
 const sp_accept_ops *const *sp_accept_all(void); /* NULL at the end */
 
-/* The token of one row: argmax of scores + noise within top-k and top-p (docs/rules/pathwise.md). Exact and lazy: the
- * sets are built only when the unrestricted winner is outside them. -1 when a score is NaN. */
-int32_t sp_sample(const sp_accept_row *row, const sp_sampling *sampling, size_t n_codes, const sp_ops *ops, float *scratch);
+/* The token of row j: argmax of scores + noise within top-k and top-p (docs/rules/pathwise.md); at temperature 0 the
+ * argmax of the scores. Exact and lazy: the sets are built only when the unrestricted winner is outside them.
+ * SP_EFORMAT when a score is not a number. */
+SP_CHECK sp_status sp_sample(const sp_accept_window *window, size_t j, int32_t *token, sp_error *err);
 
 #endif

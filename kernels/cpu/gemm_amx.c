@@ -43,6 +43,21 @@ static void finish(const job *j, const float sums[256], size_t row, size_t colum
     }
 }
 
+static void clear(void)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+/* A tile's number must be a constant. */
+#define FINISH(tile, row, column)        \
+    do {                                 \
+        _tile_stored(tile, sums, 64);    \
+        finish(j, sums, row, column);    \
+    } while (0)
+
 /* 16 rows by up to 64 outputs. */
 static void one_by_four(const job *j, size_t row, size_t block, size_t blocks)
 {
@@ -53,7 +68,7 @@ static void one_by_four(const job *j, size_t row, size_t block, size_t blocks)
     size_t block_bytes = steps * SP_TILE_BYTES;
     size_t second = blocks > 1 ? block_bytes : 0, third = blocks > 2 ? 2 * block_bytes : 0;
     size_t fourth = blocks > 3 ? 3 * block_bytes : 0;
-    _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
+    clear();
     for (size_t step = 0; step < steps; step++, w += SP_TILE_BYTES) {
         _tile_loadd(4, x + step * 32, stride);
         _tile_loadd(5, w, 64);
@@ -71,10 +86,10 @@ static void one_by_four(const job *j, size_t row, size_t block, size_t blocks)
             _tile_dpbf16ps(3, 4, 5);
         }
     }
-    _tile_stored(0, sums, 64), finish(j, sums, row, block * 16);
-    if (second) _tile_stored(1, sums, 64), finish(j, sums, row, (block + 1) * 16);
-    if (third) _tile_stored(2, sums, 64), finish(j, sums, row, (block + 2) * 16);
-    if (fourth) _tile_stored(3, sums, 64), finish(j, sums, row, (block + 3) * 16);
+    FINISH(0, row, block * 16);
+    if (second) FINISH(1, row, (block + 1) * 16);
+    if (third) FINISH(2, row, (block + 2) * 16);
+    if (fourth) FINISH(3, row, (block + 3) * 16);
 }
 
 /* 32 rows by up to 32 outputs. */
@@ -85,7 +100,7 @@ static void two_by_two(const job *j, size_t row, size_t block, size_t blocks)
     const uint16_t *x = j->x + row * j->padded;
     const unsigned char *w = (const unsigned char *)j->w->data + block * steps * SP_TILE_BYTES;
     size_t second = blocks > 1 ? steps * SP_TILE_BYTES : 0;
-    _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
+    clear();
     for (size_t step = 0; step < steps; step++, w += SP_TILE_BYTES) {
         _tile_loadd(4, x + step * 32, stride);
         _tile_loadd(5, x + 16 * j->padded + step * 32, stride);
@@ -98,11 +113,11 @@ static void two_by_two(const job *j, size_t row, size_t block, size_t blocks)
             _tile_dpbf16ps(3, 5, 7);
         }
     }
-    _tile_stored(0, sums, 64), finish(j, sums, row, block * 16);
-    _tile_stored(1, sums, 64), finish(j, sums, row + 16, block * 16);
+    FINISH(0, row, block * 16);
+    FINISH(1, row + 16, block * 16);
     if (second) {
-        _tile_stored(2, sums, 64), finish(j, sums, row, (block + 1) * 16);
-        _tile_stored(3, sums, 64), finish(j, sums, row + 16, (block + 1) * 16);
+        FINISH(2, row, (block + 1) * 16);
+        FINISH(3, row + 16, (block + 1) * 16);
     }
 }
 

@@ -1,0 +1,22 @@
+#ifndef SP_DRAFTER_H
+#define SP_DRAFTER_H
+/* How a position that enters the window starts. drafters.def lists them; each is a pure function. */
+#include "acceptance/accept.h"
+
+typedef struct sp_draft_query {
+    const int32_t *tokens; /* [position] final tokens, then drafts */
+    size_t position, columns, n_codes;
+    const sp_sampling *sampling;
+} sp_draft_query;
+
+typedef int32_t sp_drafter(const sp_draft_query *query);
+
+/* NULL when there is no such drafter. */
+sp_drafter *sp_drafter_find(const char *name);
+const char *const *sp_drafter_names(void); /* NULL at the end; the first is the default */
+
+#define SP_DRAFTER(name) sp_drafter sp_draft_##name;
+#include "decode/drafters.def"
+#undef SP_DRAFTER
+
+#endif

@@ -1,0 +1,298 @@
+#include "model/transformer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/size.h"
+#include "model/weights.h"
+
+enum { CONDITIONAL = 0, FREE = 1, MAX_STREAMS = 2 };
+
+struct sp_context {
+    const sp_transformer *t;
+    sp_pool *pool;
+    size_t max_window, max_rows; /* max_rows = MAX_STREAMS * max_window */
+    size_t n_streams;
+    size_t prefix[MAX_STREAMS];     /* rows of each stream's prefix: they may differ */
+    int32_t *prefix_ids[MAX_STREAMS];
+    sp_kv_view *kv;                 /* [layers, MAX_STREAMS] */
+    size_t kv_bytes;
+    int32_t *stream, *position, *first_key;
+    float *x, *norm, *qkv, *attended, *gate_up, *active, *hidden; /* [max_rows, ...] */
+    void *gemm_scratch, *attention_scratch;
+    sp_arena arena;
+};
+
+sp_status sp_transformer_open(sp_transformer **out, const sp_model_config *config, const sp_tensors *tensors,
+                              const sp_ops *ops, bool bf16, sp_error *err)
+{
+    *out = NULL;
+    sp_transformer *t = sp_alloc(1, sizeof *t);
+    if (!t) return SP_FAIL(err, SP_ENOMEM, "model: no memory");
+    t->config = *config;
+    t->ops = ops;
+    t->bf16 = bf16;
+    sp_status status = sp_weights_load(t, tensors, err);
+    if (status != SP_OK) {
+        sp_transformer_close(t);
+        return status;
+    }
+    *out = t;
+    return SP_OK;
+}
+
+void sp_transformer_close(sp_transformer *t)
+{
+    if (!t) return;
+    sp_weights_free(t);
+    sp_release(t);
+}
+
+size_t sp_transformer_parameters(const sp_transformer *t) { return t->parameters; }
+size_t sp_transformer_bytes(const sp_transformer *t) { return t->packed_bytes + t->arena.bytes; }
+
+static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
+
+static void take_scratch(sp_context *c)
+{
+    const sp_transformer *t = c->t;
+    const sp_model_config *m = &t->config;
+    size_t rows = c->max_rows, q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+    size_t inputs = largest(largest(m->dim, q), largest(m->ffn_dim, m->head_hidden));
+    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 16);
+    sp_arena *a = &c->arena;
+    c->stream = sp_arena_take(a, rows, sizeof *c->stream);
+    c->position = sp_arena_take(a, rows, sizeof *c->position);
+    c->first_key = sp_arena_take(a, rows, sizeof *c->first_key);
+    c->x = sp_arena_take(a, rows, m->dim * sizeof(float));
+    c->norm = sp_arena_take(a, rows, m->dim * sizeof(float));
+    c->qkv = sp_arena_take(a, rows, (q + 2 * kv) * sizeof(float));
+    c->attended = sp_arena_take(a, rows, q * sizeof(float));
+    c->gate_up = sp_arena_take(a, rows, 2 * m->ffn_dim * sizeof(float));
+    c->active = sp_arena_take(a, rows, m->ffn_dim * sizeof(float));
+    c->hidden = sp_arena_take(a, rows, m->head_hidden * sizeof(float));
+    c->gemm_scratch = sp_arena_take(a, t->ops->gemm_scratch(rows, inputs), 1);
+    c->attention_scratch =
+        sp_arena_take(a, t->ops->attention_scratch(capacity, m->head_dim, sp_pool_threads(c->pool)), 1);
+    for (size_t s = 0; s < MAX_STREAMS; s++)
+        c->prefix_ids[s] = sp_arena_take(a, m->prefix_length, sizeof(int32_t));
+}
+
+static void take_kv(sp_context *c)
+{
+    const sp_model_config *m = &c->t->config;
+    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 16);
+    size_t width = m->kv_heads * m->head_dim;
+    c->kv = sp_arena_take(&c->arena, m->layers * MAX_STREAMS, sizeof *c->kv);
+    for (size_t i = 0; i < m->layers * MAX_STREAMS; i++) {
+        sp_kv_view view = {.keys = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
+                           .values = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
+                           .capacity = capacity};
+        if (c->kv) c->kv[i] = view;
+    }
+    c->kv_bytes = m->layers * MAX_STREAMS * 2 * capacity * width * sizeof(float);
+}
+
+sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *pool, size_t max_window, sp_error *err)
+{
+    *out = NULL;
+    sp_context *c = sp_alloc(1, sizeof *c);
+    if (!c) return SP_FAIL(err, SP_ENOMEM, "session: no memory");
+    c->t = t;
+    c->pool = pool;
+    c->max_window = max_window;
+    c->max_rows = MAX_STREAMS * max_window;
+    sp_status status = SP_OK;
+    for (int pass = 0; pass < 2 && status == SP_OK; pass++) {
+        take_scratch(c);
+        take_kv(c);
+        if (pass == 0) status = sp_arena_commit(&c->arena, "session (KV cache and scratch)", err);
+    }
+    if (status != SP_OK) {
+        sp_context_close(c);
+        return status;
+    }
+    *out = c;
+    return SP_OK;
+}
+
+void sp_context_close(sp_context *c)
+{
+    if (!c) return;
+    sp_arena_free(&c->arena);
+    sp_release(c);
+}
+
+size_t sp_context_bytes(const sp_context *c) { return c->arena.bytes; }
+size_t sp_context_kv_bytes(const sp_context *c) { return c->kv_bytes; }
+
+/* Norm of query and key heads, head by head, before they are rotated. */
+static void normalise_heads(const sp_context *c, const sp_layer *layer, size_t n_rows, size_t stride)
+{
+    const sp_model_config *m = &c->t->config;
+    const sp_ops *ops = c->t->ops;
+    for (size_t row = 0; row < n_rows; row++) {
+        float *q = c->qkv + row * stride, *k = q + m->heads * m->head_dim;
+        if (m->qk_norm == SP_QK_NORM_LAYER) {
+            ops->layer_norm(c->pool, q, layer->q_norm, layer->q_norm_bias, m->norm_eps, m->heads, m->head_dim, m->heads, q);
+            ops->layer_norm(c->pool, k, layer->k_norm, layer->k_norm_bias, m->norm_eps, m->kv_heads, m->head_dim,
+                            m->kv_heads, k);
+        } else {
+            for (size_t h = 0; h < m->heads; h++)
+                ops->rms_norm(c->pool, q + h * m->head_dim, layer->q_norm + h * m->head_dim, m->norm_eps, 1, m->head_dim,
+                              q + h * m->head_dim);
+            for (size_t h = 0; h < m->kv_heads; h++)
+                ops->rms_norm(c->pool, k + h * m->head_dim, layer->k_norm + h * m->head_dim, m->norm_eps, 1, m->head_dim,
+                              k + h * m->head_dim);
+        }
+    }
+}
+
+static void attention_block(sp_context *c, size_t index, size_t n_rows)
+{
+    const sp_transformer *t = c->t;
+    const sp_model_config *m = &t->config;
+    const sp_ops *ops = t->ops;
+    const sp_layer *layer = &t->layers[index];
+    size_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim, stride = q + 2 * kv;
+    sp_attention_rows rows = {.n_rows = n_rows, .stream = c->stream, .position = c->position, .first_key = c->first_key,
+                              .heads = m->heads, .kv_heads = m->kv_heads, .head_dim = m->head_dim,
+                              .scale = 1.0f / sqrtf((float)m->head_dim)};
+    const sp_kv_view *view = &c->kv[index * MAX_STREAMS];
+    ops->rms_norm(c->pool, c->x, layer->attention_norm, m->norm_eps, n_rows, m->dim, c->norm);
+    ops->gemm(c->pool, &layer->qkv, c->norm, m->dim, n_rows, c->qkv, stride, SP_GEMM_SET, c->gemm_scratch);
+    if (m->qk_norm != SP_QK_NORM_NONE) normalise_heads(c, layer, n_rows, stride);
+    /* Queries and keys lie side by side: one call turns both. */
+    ops->rope(c->pool, c->qkv, stride, t->cosine, t->sine, c->position, n_rows, m->heads + m->kv_heads, m->head_dim,
+              m->rope_adjacent);
+    ops->kv_write(c->pool, &rows, c->qkv + q, c->qkv + q + kv, stride, view);
+    ops->attention(c->pool, &rows, c->qkv, stride, view, c->attended, c->attention_scratch);
+    ops->gemm(c->pool, &layer->o, c->attended, q, n_rows, c->x, m->dim, SP_GEMM_ADD, c->gemm_scratch);
+}
+
+static void ffn_block(sp_context *c, size_t index, size_t n_rows)
+{
+    const sp_model_config *m = &c->t->config;
+    const sp_ops *ops = c->t->ops;
+    const sp_layer *layer = &c->t->layers[index];
+    ops->rms_norm(c->pool, c->x, layer->ffn_norm, m->norm_eps, n_rows, m->dim, c->norm);
+    ops->gemm(c->pool, &layer->gate_up, c->norm, m->dim, n_rows, c->gate_up, 2 * m->ffn_dim, SP_GEMM_SET, c->gemm_scratch);
+    ops->swiglu(c->pool, c->gate_up, n_rows, m->ffn_dim, c->active);
+    ops->gemm(c->pool, &layer->down, c->active, m->ffn_dim, n_rows, c->x, m->dim, SP_GEMM_ADD, c->gemm_scratch);
+}
+
+static void add_bias(float *y, const float *bias, size_t n_rows, size_t width)
+{
+    for (size_t row = 0; row < n_rows; row++)
+        for (size_t i = 0; i < width; i++) y[row * width + i] += bias[i];
+}
+
+/* Layers over the rows set up in x, stream and position; logits may be NULL. */
+static void run(sp_context *c, size_t n_rows, float *logits)
+{
+    const sp_transformer *t = c->t;
+    const sp_model_config *m = &t->config;
+    const sp_ops *ops = t->ops;
+    for (size_t i = 0; i < m->layers; i++) {
+        attention_block(c, i, n_rows);
+        ffn_block(c, i, n_rows);
+    }
+    if (!logits) return;
+    ops->rms_norm(c->pool, c->x, t->norm, m->norm_eps, n_rows, m->dim, c->norm);
+    const float *inputs = c->norm;
+    size_t width = m->dim;
+    if (m->head == SP_HEAD_MLP) {
+        width = m->head_hidden;
+        ops->gemm(c->pool, &t->head_hidden, c->norm, m->dim, n_rows, c->hidden, width, SP_GEMM_SET, c->gemm_scratch);
+        add_bias(c->hidden, t->head_hidden_bias, n_rows, width);
+        ops->gelu(c->pool, c->hidden, n_rows * width, false);
+        inputs = c->hidden;
+    }
+    ops->gemm(c->pool, &t->head, inputs, width, n_rows, logits, m->n_codes, SP_GEMM_SET, c->gemm_scratch);
+    if (m->head == SP_HEAD_MLP) add_bias(logits, t->head_bias, n_rows, m->n_codes);
+}
+
+static void prefix_row(const sp_context *c, size_t stream, size_t index, size_t row)
+{
+    const sp_transformer *t = c->t;
+    size_t dim = t->config.dim;
+    float *x = c->x + row * dim;
+    sp_table_row(t->prefix, (size_t)c->prefix_ids[stream][index], dim, x);
+    if (t->prefix_position) {
+        float *position = c->norm; /* free until the first block */
+        sp_table_row(t->prefix_position, index, dim, position);
+        for (size_t i = 0; i < dim; i++) x[i] += position[i];
+    }
+    c->stream[row] = (int32_t)stream;
+    c->position[row] = (int32_t)index;
+    c->first_key[row] = 0;
+}
+
+/* The full prefix of a stream: text is padded on the left, the null prompt is all pads or the null class. */
+static sp_status set_prefix(sp_context *c, size_t stream, const sp_model_prompt *prompt, sp_error *err)
+{
+    const sp_model_config *m = &c->t->config;
+    int32_t *ids = c->prefix_ids[stream];
+    size_t n = !prompt ? 0 : prompt->n_ids < m->prefix_length ? prompt->n_ids : m->prefix_length;
+    c->prefix[stream] = m->prefix_length;
+    if (!m->from_text && prompt && n != 1) return SP_FAIL(err, SP_EARG, "prompt: a class number is expected");
+    for (size_t i = 0; i < m->prefix_length - n; i++) ids[i] = m->from_text ? m->pad_id : m->null_class;
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = prompt->ids[i];
+        if (id < 0 || (size_t)id >= m->prefix_vocab)
+            return SP_FAIL(err, SP_EARG, "prompt: %s %d is not between 0 and %zu", m->from_text ? "token" : "class", id,
+                           m->prefix_vocab - 1);
+        ids[m->prefix_length - n + i] = id;
+    }
+    return SP_OK;
+}
+
+static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, sp_error *err)
+{
+    sp_context *c = state;
+    c->n_streams = guided ? MAX_STREAMS : 1;
+    SP_TRY(set_prefix(c, CONDITIONAL, prompt, err));
+    if (guided) SP_TRY(set_prefix(c, FREE, NULL, err));
+    /* All rows but the last, which the first forward call feeds to get the law of position 0. */
+    size_t done[MAX_STREAMS] = {0};
+    for (;;) {
+        size_t rows = 0;
+        for (size_t s = 0; s < c->n_streams; s++)
+            for (size_t n = 0; n < c->max_window && done[s] + 1 < c->prefix[s]; n++) prefix_row(c, s, done[s]++, rows++);
+        if (rows == 0) return SP_OK;
+        run(c, rows, NULL);
+    }
+}
+
+static sp_status forward(void *state, size_t first, const int32_t *ids, size_t n_ids, float *logits, sp_error *err)
+{
+    sp_context *c = state;
+    const sp_model_config *m = &c->t->config;
+    if (n_ids < 1 || n_ids > c->max_window || first + n_ids > m->rows * m->columns)
+        return SP_FAIL(err, SP_EBUG, "model: window of %zu positions from %zu does not fit", n_ids, first);
+    for (size_t s = 0; s < c->n_streams; s++) {
+        for (size_t j = 0; j < n_ids; j++) {
+            size_t row = s * n_ids + j;
+            if (first == 0 && j == 0) {
+                prefix_row(c, s, c->prefix[s] - 1, row);
+                continue;
+            }
+            if (ids[j] < 0 || (size_t)ids[j] >= m->n_codes)
+                return SP_FAIL(err, SP_EBUG, "model: token %d is not between 0 and %zu", ids[j], m->n_codes - 1);
+            sp_table_row(c->t->codes, m->code_row + (size_t)ids[j], m->dim, c->x + row * m->dim);
+            c->stream[row] = (int32_t)s;
+            c->position[row] = (int32_t)(c->prefix[s] + first + j - 1);
+            c->first_key[row] = 0;
+        }
+    }
+    run(c, c->n_streams * n_ids, logits);
+    return SP_OK;
+}
+
+sp_model sp_context_model(sp_context *context)
+{
+    static const sp_model_ops ops = {begin, forward};
+    const sp_model_config *m = &context->t->config;
+    return (sp_model){&ops, context, m->n_codes, m->rows, m->columns};
+}

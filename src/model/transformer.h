@@ -1,0 +1,34 @@
+#ifndef SP_TRANSFORMER_H
+#define SP_TRANSFORMER_H
+/* The one decoder-only transformer: pre-norm blocks, grouped-query attention with RoPE tables, SwiGLU, image head.
+ *
+ *     sp_transformer *transformer;     // weights, read-only, shared
+ *     SP_TRY(sp_transformer_open(&transformer, &config, tensors, ops, bf16, err));
+ *     sp_context *context;             // KV and scratch of one image in the making
+ *     SP_TRY(sp_context_open(&context, transformer, pool, max_rows, err));
+ *     sp_model model = sp_context_model(context);   // what the decode loop drives: model/model.h
+ *
+ * tensors must outlive the transformer, whose embedding tables stay in the mapped file. */
+#include "io/tensors.h"
+#include "model/config.h"
+#include "model/model.h"
+
+typedef struct sp_transformer sp_transformer;
+typedef struct sp_context sp_context;
+
+/* bf16: products of rows rounded to bf16 with bf16 weights, sums in float; false: float throughout. */
+SP_CHECK sp_status sp_transformer_open(sp_transformer **out, const sp_model_config *config, const sp_tensors *tensors,
+                                       const sp_ops *ops, bool bf16, sp_error *err);
+void sp_transformer_close(sp_transformer *transformer);
+size_t sp_transformer_parameters(const sp_transformer *transformer);
+size_t sp_transformer_bytes(const sp_transformer *transformer); /* packed weights in memory */
+
+/* max_window: the most rows of one forward call, a stream. */
+SP_CHECK sp_status sp_context_open(sp_context **out, const sp_transformer *transformer, sp_pool *pool, size_t max_window,
+                                   sp_error *err);
+void sp_context_close(sp_context *context);
+size_t sp_context_bytes(const sp_context *context);
+size_t sp_context_kv_bytes(const sp_context *context);
+sp_model sp_context_model(sp_context *context);
+
+#endif

@@ -1,0 +1,35 @@
+#ifndef SP_WEIGHTS_H
+#define SP_WEIGHTS_H
+/* The tensors of a transformer, found through a family's names and packed for a back end. Inside src/model only. */
+#include "base/arena.h"
+#include "model/family.h"
+#include "model/transformer.h"
+
+typedef struct sp_layer {
+    float *attention_norm, *ffn_norm;             /* [dim] */
+    float *q_norm, *k_norm;                       /* [heads, head_dim], [kv_heads, head_dim], NULL without qk_norm */
+    float *q_norm_bias, *k_norm_bias;             /* the same shapes, or NULL */
+    sp_weight qkv, o, gate_up, down;
+} sp_layer;
+
+struct sp_transformer {
+    sp_model_config config;
+    const sp_ops *ops;
+    bool bf16;
+    const sp_tensor *prefix, *prefix_position, *codes; /* tables in the mapped file */
+    sp_layer *layers;
+    float *norm;
+    sp_weight head, head_hidden;
+    float *head_bias, *head_hidden_bias; /* NULL without an MLP head */
+    float *cosine, *sine;                /* [positions, head_dim / 2] */
+    size_t parameters, packed_bytes;
+    sp_arena arena; /* norms, tables, layers */
+};
+
+SP_CHECK sp_status sp_weights_load(sp_transformer *t, const sp_tensors *tensors, sp_error *err);
+void sp_weights_free(sp_transformer *t);
+
+/* One row of a table as floats [width]. */
+void sp_table_row(const sp_tensor *table, size_t row, size_t width, float *out);
+
+#endif

@@ -62,7 +62,8 @@ static sp_status read_all(const char *path, int descriptor, size_t guess, size_t
             used += (size_t)got;
         if (got <= 0) break;
         if (used > limit) {
-            status = SP_FAIL(err, SP_EFORMAT, "%s: has more than %zu bytes, which is the most for such a file", path, limit);
+            status =
+                SP_FAIL(err, SP_EFORMAT, "%s: has more than %zu bytes, which is the most for such a file", path, limit);
             break;
         }
     }
@@ -83,8 +84,9 @@ sp_status sp_file_read(const char *path, size_t limit, sp_bytes *out, sp_error *
     int descriptor;
     size_t size;
     SP_TRY(open_regular(path, &descriptor, &size, err));
-    sp_status status = size <= limit ? read_all(path, descriptor, size, limit, out, err)
-                                     : SP_FAIL(err, SP_EFORMAT, "%s: has %zu bytes, expected at most %zu", path, size, limit);
+    sp_status status = size <= limit
+                           ? read_all(path, descriptor, size, limit, out, err)
+                           : SP_FAIL(err, SP_EFORMAT, "%s: has %zu bytes, expected at most %zu", path, size, limit);
     close(descriptor);
     return status;
 }
@@ -172,8 +174,8 @@ sp_status sp_writer_open(sp_writer *writer, const char *path, sp_error *err)
             writer->descriptor = open_retry(writer->temporary, flags, mode);
     }
     if (writer->descriptor < 0)
-        status = SP_FAIL_ERRNO(err, SP_EOUTPUT, errno, "%s: cannot be written: %s; check the folder and its rights", path,
-                               strerror(errno));
+        status = SP_FAIL_ERRNO(err, SP_EOUTPUT, errno, "%s: cannot be written: %s; check the folder and its rights",
+                               path, strerror(errno));
 out:
     if (status != SP_OK) sp_writer_discard(writer);
     return status;

@@ -129,7 +129,10 @@ static sp_status cut(sp_journal *journal, sp_error *err)
     return SP_OK;
 }
 
-static int collect(const char *bytes, size_t size, void *buffer) { return sp_buffer_append(buffer, bytes, size) ? 0 : -1; }
+static int collect(const char *bytes, size_t size, void *buffer)
+{
+    return sp_buffer_append(buffer, bytes, size) ? 0 : -1;
+}
 
 sp_status sp_journal_append(sp_journal *journal, const json_t *record, sp_error *err)
 {

@@ -17,9 +17,9 @@ typedef struct dtype_entry {
 } dtype_entry;
 
 static const dtype_entry dtypes[] = {
-    {"F32", 32, SP_F32}, {"BF16", 16, SP_BF16}, {"F16", 16, SP_F16}, {"BOOL", 8, -1},   {"U8", 8, -1},
-    {"I8", 8, -1},       {"U16", 16, -1},       {"I16", 16, -1},     {"U32", 32, -1},   {"I32", 32, -1},
-    {"U64", 64, -1},     {"I64", 64, -1},       {"F64", 64, -1},     {"C64", 64, -1},   {"F8_E4M3", 8, -1},
+    {"F32", 32, SP_F32}, {"BF16", 16, SP_BF16}, {"F16", 16, SP_F16}, {"BOOL", 8, -1},    {"U8", 8, -1},
+    {"I8", 8, -1},       {"U16", 16, -1},       {"I16", 16, -1},     {"U32", 32, -1},    {"I32", 32, -1},
+    {"U64", 64, -1},     {"I64", 64, -1},       {"F64", 64, -1},     {"C64", 64, -1},    {"F8_E4M3", 8, -1},
     {"F8_E5M2", 8, -1},  {"F8_E8M0", 8, -1},    {"F6_E2M3", 6, -1},  {"F6_E3M2", 6, -1}, {"F4", 4, -1},
 };
 
@@ -38,21 +38,25 @@ typedef struct shard_image {
     entry *entries;
 } shard_image;
 
-static sp_status read_header(sp_shard *shard, shard_image *image, const unsigned char *bytes, size_t size, sp_error *err)
+static sp_status read_header(sp_shard *shard, shard_image *image, const unsigned char *bytes, size_t size,
+                             sp_error *err)
 {
     static const char pointer[] = "version https://git-lfs";
     const char *name = image->name;
     if (size >= sizeof pointer - 1 && memcmp(bytes, pointer, sizeof pointer - 1) == 0)
-        return SP_FAIL(err, SP_EFORMAT, "%s: is a git-lfs pointer, not the weights; run `git lfs pull` in its folder", name);
+        return SP_FAIL(err, SP_EFORMAT, "%s: is a git-lfs pointer, not the weights; run `git lfs pull` in its folder",
+                       name);
     if (size >= 4 && memcmp(bytes, "PK\3\4", 4) == 0)
-        return SP_FAIL(err, SP_EFORMAT, "%s: is a zip archive (a PyTorch checkpoint?), expected safetensors; convert it", name);
+        return SP_FAIL(err, SP_EFORMAT,
+                       "%s: is a zip archive (a PyTorch checkpoint?), expected safetensors; convert it", name);
     if (size < 8)
-        return SP_FAIL(err, SP_EFORMAT, "%s: has %zu bytes, expected a safetensors file; download it again", name, size);
+        return SP_FAIL(err, SP_EFORMAT, "%s: has %zu bytes, expected a safetensors file; download it again", name,
+                       size);
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | bytes[i];
     if (length > HEADER_LIMIT)
-        return SP_FAIL(err, SP_EFORMAT, "%s: header of %llu bytes, expected at most %d; is it a safetensors file?", name,
-                       (unsigned long long)length, HEADER_LIMIT);
+        return SP_FAIL(err, SP_EFORMAT, "%s: header of %llu bytes, expected at most %d; is it a safetensors file?",
+                       name, (unsigned long long)length, HEADER_LIMIT);
     if (length > size - 8)
         return SP_FAIL(err, SP_EFORMAT, "%s: header of %llu bytes, but %zu follow; the file is cut, download it again",
                        name, (unsigned long long)length, size - 8);
@@ -94,8 +98,8 @@ static sp_status read_shape(const char *name, const json_t *shape, entry *out, s
     size_t rank = json_array_size(shape), bits;
     if (!json_is_array(shape)) return SP_FAIL(err, SP_EFORMAT, "%s: tensor '%s': shape is not an array", name, tensor);
     if (rank > SP_MAX_RANK)
-        return SP_FAIL(err, SP_EUNSUPPORTED, "%s: tensor '%s' has %zu dimensions, at most %d are supported", name, tensor,
-                       rank, SP_MAX_RANK);
+        return SP_FAIL(err, SP_EUNSUPPORTED, "%s: tensor '%s' has %zu dimensions, at most %d are supported", name,
+                       tensor, rank, SP_MAX_RANK);
     out->tensor.rank = rank;
     out->tensor.count = 1;
     for (size_t i = 0; i < rank; i++) {
@@ -112,14 +116,16 @@ static sp_status read_shape(const char *name, const json_t *shape, entry *out, s
     return SP_OK;
 }
 
-static sp_status read_entry(const shard_image *image, const char *tensor, const json_t *value, entry *out, sp_error *err)
+static sp_status read_entry(const shard_image *image, const char *tensor, const json_t *value, entry *out,
+                            sp_error *err)
 {
     const char *name = image->name;
     const json_t *offsets = json_object_get(value, "data_offsets");
     const char *dtype = json_string_value(json_object_get(value, "dtype"));
     out->tensor.name = tensor;
     if (json_object_size(value) != 3 || !dtype || json_array_size(offsets) != 2)
-        return SP_FAIL(err, SP_EFORMAT, "%s: tensor '%s' is not an object of dtype, shape and two data_offsets", name, tensor);
+        return SP_FAIL(err, SP_EFORMAT, "%s: tensor '%s' is not an object of dtype, shape and two data_offsets", name,
+                       tensor);
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
         if (strcmp(dtypes[i].name, dtype) == 0) out->type = &dtypes[i];
     if (!out->type)
@@ -129,8 +135,8 @@ static sp_status read_entry(const shard_image *image, const char *tensor, const 
     SP_TRY(read_size(name, tensor, "data_offsets", json_array_get(offsets, 0), &out->begin, err));
     SP_TRY(read_size(name, tensor, "data_offsets", json_array_get(offsets, 1), &out->end, err));
     if (out->begin > out->end)
-        return SP_FAIL(err, SP_EFORMAT, "%s: tensor '%s': its data begin at %zu and end at %zu", name, tensor, out->begin,
-                       out->end);
+        return SP_FAIL(err, SP_EFORMAT, "%s: tensor '%s': its data begin at %zu and end at %zu", name, tensor,
+                       out->begin, out->end);
     if (out->end > image->size)
         return SP_FAIL(err, SP_EFORMAT, "%s: tensor '%s': its data end at %zu, but the file has %zu; download it again",
                        name, tensor, out->end, image->size);

@@ -177,7 +177,8 @@ static sp_status open_index(sp_tensors **out, const char *path, sp_error *err)
     if (!names)
         status = SP_FAIL(err, SP_ENOMEM, "%s: no memory for the names of its shards", path);
     else if (json_object_size(map) == 0)
-        status = SP_FAIL(err, SP_EFORMAT, "%s: 'weight_map' is absent or empty, expected names of tensors and shards", path);
+        status =
+            SP_FAIL(err, SP_EFORMAT, "%s: 'weight_map' is absent or empty, expected names of tensors and shards", path);
     else
         status = list_shards(path, map, names, &n_shards, err);
     if (status == SP_OK) status = begin(out, path, n_shards, err);
@@ -217,7 +218,8 @@ static sp_status open_folder(sp_tensors **out, const char *path, sp_error *err)
     sp_release(folder);
     if (status != SP_OK) return status;
     if (i == 2)
-        return SP_FAIL(err, SP_EFORMAT, "%s: has neither %s nor %s; is this the folder of a model?", path, names[0], names[1]);
+        return SP_FAIL(err, SP_EFORMAT, "%s: has neither %s nor %s; is this the folder of a model?", path, names[0],
+                       names[1]);
     status = i == 0 ? open_single(out, file, err) : open_index(out, file, err);
     sp_release(file);
     return status;

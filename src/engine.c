@@ -1,0 +1,213 @@
+#include "engine.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "acceptance/accept.h"
+#include "base/arena.h"
+#include "base/file.h"
+#include "decode/decode.h"
+#include "io/json.h"
+#include "vq/codec.h"
+
+const char *sp_exactness_name(sp_exactness exactness)
+{
+    switch (exactness) {
+    case SP_IDENTICAL: return "identical";
+    case SP_EXACT: return "exact";
+    case SP_RELAXED: return "relaxed";
+    }
+    return "unknown";
+}
+
+sp_engine_options sp_engine_defaults(void)
+{
+    return (sp_engine_options){.model = NULL, .device = "auto", .dtype = "auto", .kernels = "auto", .threads = 0};
+}
+
+const char *const *sp_kernel_names(void) { return sp_ops_names(); }
+const char *const *sp_draft_inits(void) { return sp_drafter_names(); }
+
+/* The rules in the public form; filled before main, so that nobody writes while another reads. */
+enum { MAX_METHODS = 32 };
+static sp_method methods[MAX_METHODS + 1];
+
+__attribute__((constructor)) static void list_methods(void)
+{
+    const sp_accept_ops *const *rules = sp_accept_all();
+    for (size_t i = 0; rules[i] && i < MAX_METHODS; i++)
+        methods[i] = (sp_method){rules[i]->name, rules[i]->exactness, rules[i]->summary};
+}
+
+const sp_method *sp_methods(void) { return methods; }
+
+static sp_status join(const char *folder, const char *name, char *out, size_t size, sp_error *err)
+{
+    if ((size_t)snprintf(out, size, "%s/%s", folder, name) >= size)
+        return SP_FAIL(err, SP_EARG, "model: the folder's name is longer than %zu bytes", size);
+    return SP_OK;
+}
+
+static sp_status choose_device(sp_engine *e, const sp_engine_options *o, sp_error *err)
+{
+    if (strcmp(o->device, "auto") != 0 && strcmp(o->device, "cpu") != 0) {
+        if (strncmp(o->device, "cuda", 4) == 0)
+            return SP_FAIL(err, SP_EDEVICE, "device '%s': this build has no CUDA back end; use --device cpu", o->device);
+        return SP_FAIL(err, SP_EARG, "device '%s': expected auto, cpu or cuda:N", o->device);
+    }
+    e->ops = sp_ops_find(o->kernels);
+    if (!e->ops)
+        return SP_FAIL(err, SP_EARG, "kernels '%s': not in this build or not on this processor; the best here is %s",
+                       o->kernels, sp_ops_names()[0]);
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (o->threads < 0 || o->threads > 1024)
+        return SP_FAIL(err, SP_EARG, "threads %d: expected 1 to 1024, or 0 for one a processor", o->threads);
+    e->n_threads = o->threads ? o->threads : processors < 1 ? 1 : processors > 1024 ? 1024 : (int)processors;
+    return SP_OK;
+}
+
+/* bf16 arithmetic where the weights are bf16 and it is faster, which is where there are tiles for it. */
+static sp_status choose_dtype(sp_engine *e, const char *dtype, sp_error *err)
+{
+    bool stored = false;
+    for (size_t i = 0; i < sp_tensors_count(e->tensors); i++) stored |= sp_tensors_at(e->tensors, i)->dtype == SP_BF16;
+    if (strcmp(dtype, "auto") == 0) {
+        e->bf16 = stored && strcmp(e->ops->name, "amx") == 0;
+    } else if (strcmp(dtype, "bf16") == 0) {
+        if (!stored)
+            return SP_FAIL(err, SP_EUNSUPPORTED, "dtype 'bf16': the weights of %s are not bf16; use --dtype f32 or convert them",
+                           e->path);
+        e->bf16 = true;
+    } else if (strcmp(dtype, "f32") == 0) {
+        e->bf16 = false;
+    } else {
+        return SP_FAIL(err, SP_EARG, "dtype '%s': expected auto, f32 or bf16", dtype);
+    }
+    return SP_OK;
+}
+
+/* A checksum, not a signature: tells two checkpoints apart in the text of a picture. */
+static uint64_t mix(uint64_t hash, const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + i, size - i < 8 ? size - i : 8);
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+static uint64_t mix_tensors(uint64_t hash, const sp_tensors *tensors)
+{
+    for (size_t i = 0; i < sp_tensors_count(tensors); i++) {
+        const sp_tensor *t = sp_tensors_at(tensors, i);
+        hash = mix(hash, t->name, strlen(t->name));
+        hash = mix(hash, t->shape, t->rank * sizeof t->shape[0]);
+        hash = mix(hash, t->data, t->count * (t->dtype == SP_F32 ? 4 : 2));
+    }
+    return hash;
+}
+
+static sp_status fingerprint(sp_engine *e, sp_error *err)
+{
+    char path[4096];
+    sp_bytes text;
+    SP_TRY(join(e->path, "config.json", path, sizeof path, err));
+    SP_TRY(sp_file_read(path, SP_JSON_LIMIT, &text, err));
+    uint64_t hash = mix(0xCBF29CE484222325u, text.data, text.size);
+    sp_bytes_free(&text);
+    hash = mix_tensors(mix_tensors(hash, e->tensors), e->codec_tensors);
+    snprintf(e->fingerprint, sizeof e->fingerprint, "%016llx", (unsigned long long)hash);
+    return SP_OK;
+}
+
+static sp_status open_tokenizer(sp_engine *e, sp_error *err)
+{
+    char path[4096];
+    if (!e->config.from_text) return SP_OK;
+    SP_TRY(join(e->path, "tokenizer.json", path, sizeof path, err));
+    SP_TRY(sp_tokenizer_open(&e->tokenizer, path, err));
+    if (sp_tokenizer_vocab(e->tokenizer) > e->config.prefix_vocab)
+        return SP_FAIL(err, SP_EFORMAT, "%s: has %zu ids and config.json text.vocab is %zu: they are of two models", path,
+                       sp_tokenizer_vocab(e->tokenizer), e->config.prefix_vocab);
+    return SP_OK;
+}
+
+static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
+{
+    char path[4096];
+    SP_TRY(choose_device(e, o, err));
+    SP_TRY(sp_model_config_load(e->path, &e->config, err));
+    SP_TRY(open_tokenizer(e, err));
+    SP_TRY(sp_tensors_open(&e->tensors, e->path, err));
+    SP_TRY(join(e->path, "vq.safetensors", path, sizeof path, err));
+    SP_TRY(sp_tensors_open(&e->codec_tensors, path, err));
+    SP_TRY(choose_dtype(e, o->dtype, err));
+    e->config.codec.bf16 = e->bf16;
+    SP_TRY(sp_transformer_open(&e->transformer, &e->config, e->tensors, e->ops, e->bf16, err));
+    SP_TRY(fingerprint(e, err));
+    sp_session *first;
+    SP_TRY(sp_session_make(&first, e, &e->session_bytes, &e->kv_bytes, err));
+    atomic_store(&e->spare, first);
+    return SP_OK;
+}
+
+sp_status sp_engine_open(sp_engine **out, const sp_engine_options *options, sp_error *err)
+{
+    *out = NULL;
+    if (!options->model || !*options->model)
+        return SP_FAIL(err, SP_EARG, "model: no checkpoint folder is given; use --model DIR");
+    sp_engine *e = sp_alloc(1, sizeof *e);
+    char *path = sp_alloc(strlen(options->model) + 1, 1);
+    if (!e || !path) {
+        sp_release(e);
+        sp_release(path);
+        return SP_FAIL(err, SP_ENOMEM, "model: no memory");
+    }
+    e->path = strcpy(path, options->model);
+    sp_status status = load(e, options, err);
+    if (status != SP_OK) {
+        sp_engine_close(e);
+        return status;
+    }
+    *out = e;
+    return SP_OK;
+}
+
+void sp_engine_close(sp_engine *e)
+{
+    if (!e) return;
+    sp_session_close(atomic_load(&e->spare));
+    sp_transformer_close(e->transformer);
+    sp_tokenizer_close(e->tokenizer);
+    sp_tensors_close(e->tensors);
+    sp_tensors_close(e->codec_tensors);
+    sp_release(e->path);
+    sp_release(e);
+}
+
+sp_model_info sp_engine_info(const sp_engine *e)
+{
+    const sp_model_config *c = &e->config;
+    size_t factor = (size_t)1 << (c->codec.n_levels - 1);
+    return (sp_model_info){
+        .path = e->path, .family = c->family, .codec = c->codec.kind, .dtype = e->bf16 ? "bf16" : "f32",
+        .kernels = e->ops->name, .fingerprint = e->fingerprint, .from_text = c->from_text, .n_classes = c->n_classes,
+        .parameters = sp_transformer_parameters(e->transformer), .n_codes = c->n_codes, .rows = c->rows,
+        .columns = c->columns, .width = c->columns * factor, .height = c->rows * factor, .layers = c->layers,
+        .dim = c->dim, .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
+        .weight_bytes = sp_transformer_bytes(e->transformer), .session_bytes = e->session_bytes,
+        .kv_bytes = e->kv_bytes, .prefix_limit = c->prefix_length, .threads = e->n_threads,
+        .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_p = c->top_p, .top_k = c->top_k};
+}
+
+sp_status sp_prompt_tokens(const sp_engine *e, const char *prompt, size_t *count, sp_error *err)
+{
+    *count = 1;
+    if (!e->config.from_text) return SP_OK;
+    return sp_tokenizer_encode(e->tokenizer, prompt, strlen(prompt), NULL, 0, count, err);
+}

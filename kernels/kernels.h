@@ -15,9 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "base/pool.h"
-
-typedef enum { SP_F32 = 0, SP_BF16 = 1, SP_F16 = 2 } sp_dtype;
 
 /* A matrix [n, k] (n outputs, k inputs) in a back end's own layout, made by pack. */
 typedef struct sp_weight {
@@ -85,32 +84,5 @@ const sp_ops *sp_ops_find(const char *name);
 
 /* Names of the tables that work here, best first, NULL at the end. */
 const char *const *sp_ops_names(void);
-
-static inline float sp_bf16_to_f32(uint16_t h)
-{
-    union { uint32_t u; float f; } bits = {(uint32_t)h << 16};
-    return bits.f;
-}
-
-static inline float sp_f16_to_f32(uint16_t h)
-{
-    union { uint32_t u; float f; } bits;
-    uint32_t exponent = h >> 10 & 31, fraction = h & 1023u, sign = (uint32_t)(h & 0x8000u) << 16;
-    if (exponent == 0) { /* zero or subnormal: fraction * 2^-24 */
-        bits.f = (float)fraction * (1.0f / 16777216.0f);
-        bits.u |= sign;
-    } else {
-        bits.u = sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
-    }
-    return bits.f;
-}
-
-/* Round to nearest even; NaN stays NaN. */
-static inline uint16_t sp_f32_to_bf16(float x)
-{
-    union { float f; uint32_t u; } bits = {x};
-    if ((bits.u & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits.u >> 16 | 64);
-    return (uint16_t)((bits.u + 0x7FFFu + (bits.u >> 16 & 1)) >> 16);
-}
 
 #endif

@@ -7,8 +7,8 @@
  *     SP_TRY(sp_tensors_open(&tensors, "model.safetensors", err));       // or model.safetensors.index.json
  *     const sp_tensor *t;
  *     SP_TRY(sp_tensors_get(tensors, "norm.weight", SP_SHAPE1(256), &t, err));  */
+#include "base/dtype.h"
 #include "base/error.h"
-#include "kernels/kernels.h"
 
 enum { SP_MAX_RANK = 8 };
 

@@ -5,7 +5,8 @@
  *     {"prompt": "red heart", "id": "heart", "seed": 7, "n": 4, "cfg_scale": 3.5}
  *
  * Other names and "-" (stdin) are JSONL when the first byte that is not a space is '{'. A byte order mark and CRLF are
- * accepted. A bad line does not stop the others: it becomes an item whose error says why.
+ * accepted; null is the same as an absent key. A bad line does not stop the others: it becomes an item whose error
+ * says why.
  *
  *     sp_prompts prompts;
  *     SP_TRY(sp_prompts_read(&prompts, "prompts.jsonl", err));

@@ -4,7 +4,7 @@
  *
  *     sp_codec *codec;
  *     SP_TRY(sp_codec_open(&codec, &config, tensors, ops, pool, err));
- *     SP_TRY(sp_codec_decode(codec, tokens, rgb, err));          // tokens [rows * columns], rgb [height, width, 3] uint8
+ *     SP_TRY(sp_codec_decode(codec, tokens, rgb, err));   // tokens [rows * columns] to rgb [height, width, 3]
  *
  * A codec is opened once and read-only afterwards but for its scratch, so one thread uses it at a time. */
 #include "base/error.h"

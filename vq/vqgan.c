@@ -44,7 +44,7 @@ static sp_status check(const sp_codec_config *c, sp_error *err)
         if (mult < 1 || mult > 64)
             return SP_FAIL(err, SP_EFORMAT, "vq: channel_mult %zu is %zu: expected 1 to 64", i, mult);
         if (c->channels * mult % c->groups != 0)
-            return SP_FAIL(err, SP_EFORMAT, "vq: level %zu has %zu channels: expected a multiple of its %zu norm groups",
+            return SP_FAIL(err, SP_EFORMAT, "vq: level %zu has %zu channels: expected a multiple of the %zu groups",
                            i, c->channels * mult, c->groups);
     }
     return SP_OK;

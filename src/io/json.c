@@ -1,6 +1,7 @@
 #include "io/json.h"
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -25,6 +26,13 @@ sp_status sp_json_load(json_t **out, const char *path, size_t limit, sp_error *e
     return status;
 }
 
+static const json_t *element(const json_t *list, const char *key)
+{
+    char *end;
+    unsigned long index = strtoul(key, &end, 10);
+    return key[0] >= '0' && key[0] <= '9' && *end == 0 ? json_array_get(list, index) : NULL;
+}
+
 json_t *sp_json_at(const json_t *root, const char *path)
 {
     const json_t *value = root;
@@ -34,7 +42,7 @@ json_t *sp_json_at(const json_t *root, const char *path)
         if (length >= sizeof key) return NULL;
         memcpy(key, path, length);
         key[length] = 0;
-        value = json_object_get(value, key);
+        value = json_is_array(value) ? element(value, key) : json_object_get(value, key);
         path += length + (path[length] == '.');
     }
     return (json_t *)(uintptr_t)value; /* jansson's getters take const and give what is theirs to change */

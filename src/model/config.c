@@ -102,7 +102,7 @@ static sp_status codec(const json_t *root, const char *file, sp_model_config *c,
         return SP_FAIL(err, SP_EFORMAT, "%s: vq.channel_mult has %zu entries: expected a list of 1 to %d", file, v->n_levels,
                        SP_VQ_MAX_LEVELS);
     for (size_t i = 0; i < v->n_levels; i++) {
-        char path[32];
+        char path[48];
         snprintf(path, sizeof path, "vq.channel_mult.%zu", i);
         SP_TRY(sp_json_size(root, file, path, 1, 64, &v->channel_mult[i], err));
     }

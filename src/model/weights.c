@@ -83,7 +83,7 @@ static sp_status stacked(const loader *l, const sp_slot *slots, const size_t *ro
                          size_t first, sp_weight *out)
 {
     const sp_tensor *parts[3] = {0};
-    size_t total = 0, bytes, at = 0;
+    size_t total = 0, bytes = 0, at = 0;
     char name[NAME];
     slot_name(l, slots[0], layer, name);
     for (size_t i = 0; i < n_slots; i++) {

@@ -16,7 +16,7 @@ BACKGROUNDS = {
 }
 HUES = {"red": 0, "orange": 28, "yellow": 50, "green": 120, "blue": 215, "purple": 280, "pink": 330}
 KINDS = ("plain", "background", "hue", "pair", "keyword")
-WEIGHTS = (0.56, 0.18, 0.08, 0.12, 0.06)
+WEIGHTS = (0.62, 0.16, 0.07, 0.10, 0.05)
 
 
 def held_out(*parts):

@@ -47,7 +47,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tokenizer-steps", type=int, default=2600)
     parser.add_argument("--tokenizer-batch", type=int, default=16)
-    parser.add_argument("--transformer-steps", type=int, default=6000)
+    parser.add_argument("--transformer-steps", type=int, default=4500)
     parser.add_argument("--transformer-batch", type=int, default=24)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
                         help="auto: bf16 where the processor has AMX and PyTorch is 2 or newer")
@@ -78,7 +78,7 @@ class Run:
             wanted = {line.strip() for line in file if line.strip() and not line.startswith("#")}
         size = CONFIG["vq"]["image_size"][0]
         sprites, keywords = icons.load(args.icons, self.path("concepts.npz"), wanted)
-        self.scenes = Scenes(sprites, keywords, size)
+        self.scenes = Scenes(sprites, keywords, size, jitter=0.6)
         everything, words = icons.load(args.icons, self.path("everything.npz"))
         self.variety = Scenes(everything, words, size)
 

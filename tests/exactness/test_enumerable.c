@@ -1,0 +1,234 @@
+/* Rules ar and pathwise through the production loop: counts against the exact law of every sequence (|z| < 4), token
+ * identity with ar, invariants of the loop; and wrong variants that these tests must catch. */
+#include "enumerable.h"
+
+#include "base/arena.h"
+
+typedef struct setting {
+    const char *name;
+    const char *rule, *drafter;
+    size_t window; /* 0: the pacer */
+    float cfg_scale, temperature;
+    int top_k;
+    float top_p;
+} setting;
+
+static const setting settings[] = {
+    {"ar", "ar", "uniform", 1, 1, 1, 0, 1},
+    {"ar guided", "ar", "uniform", 1, 2.5f, 1, 0, 1},
+    {"ar top-k 3", "ar", "uniform", 1, 1, 0.8f, 3, 1},
+    {"ar top-p", "ar", "uniform", 1, 1, 1, 0, 0.8f},
+    {"ar both", "ar", "uniform", 1, 1, 1.3f, 3, 0.9f},
+    {"pathwise uniform 4", "pathwise", "uniform", 4, 1, 1, 0, 1},
+    {"pathwise left 5", "pathwise", "left", 5, 1, 1, 0, 1},
+    {"pathwise above 3", "pathwise", "above", 3, 1, 1, 0, 1},
+    {"pathwise 2", "pathwise", "left", 2, 1, 1, 0, 1},
+    {"pathwise auto", "pathwise", "left", 0, 1, 1, 0, 1},
+    {"pathwise guided", "pathwise", "uniform", 4, 2.5f, 0.7f, 0, 1},
+    {"pathwise top-k 3", "pathwise", "left", 4, 1, 1, 3, 1},
+    {"pathwise both", "pathwise", "left", 5, 1.5f, 1, 3, 0.9f},
+};
+
+static size_t runs(void) { return getenv("SP_TEST_ALL") ? 2000000 : 200000; }
+
+static sp_decode_plan plan_of(const setting *s, const sp_accept_ops *rule, uint64_t seed)
+{
+    return (sp_decode_plan){.rule = rule ? rule : sp_accept_find(s->rule), .drafter = sp_drafter_find(s->drafter),
+                            .window = s->window,
+                            .sampling = {seed, 0, s->cfg_scale, s->temperature, s->top_k, s->top_p}};
+}
+
+typedef struct outcome {
+    double z;
+    uint32_t outside;
+    size_t other_tokens; /* runs whose tokens are not those of ar */
+    size_t idle;         /* passes that left a final row uncommitted */
+} outcome;
+
+/* Stands between the loop and a rule: a pass must stop right at its first draft that differs, or at the window's end. */
+static const sp_accept_ops *audited;
+static size_t idle_passes;
+
+static sp_status audit(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    SP_TRY(audited->accept(w, n_final, err));
+    size_t last = *n_final - 1;
+    idle_passes += *n_final < w->n_rows && w->drafts[last] == w->tokens[last];
+    return SP_OK;
+}
+
+/* n runs of a setting, with another rule in its place when given. */
+static outcome measure(const setting *s, const sp_accept_ops *rule, size_t n)
+{
+    static double law[SP_ENUM_OUTCOMES];
+    static uint32_t count[SP_ENUM_OUTCOMES];
+    outcome out = {0};
+    sp_enumerable state = {0};
+    sp_model model = sp_enum_model(&state);
+    sp_decoder *decoder = NULL, *plain = NULL;
+    const sp_ops *ops = sp_ops_find("auto");
+    SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, ops, SP_ENUM_POSITIONS, err));
+    SP_TEST_OK(sp_decoder_open(&plain, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, ops, SP_ENUM_POSITIONS, err));
+    memset(count, 0, sizeof count);
+    audited = rule ? rule : sp_accept_find(s->rule);
+    idle_passes = 0;
+    sp_accept_ops watched = *audited;
+    watched.accept = audit;
+    for (size_t run = 0; run < n; run++) {
+        sp_decode_plan plan = plan_of(s, &watched, 0x5EED0000u + run);
+        SP_TEST_OK(sp_decode(decoder, &model, &plan, err));
+        count[sp_enum_outcome(decoder->tokens)]++;
+        assert_int_equal(decoder->passes + decoder->accepted, SP_ENUM_POSITIONS);
+        if (run % 16) continue;
+        plan.rule = sp_accept_find("ar");
+        SP_TEST_OK(sp_decode(plain, &model, &plan, err));
+        out.other_tokens += memcmp(plain->tokens, decoder->tokens, SP_ENUM_POSITIONS * sizeof(int32_t)) != 0;
+        assert_int_equal(plain->passes, SP_ENUM_POSITIONS);
+    }
+    out.idle = idle_passes;
+    sp_enum_laws(&(sp_sampling){0, 0, s->cfg_scale, s->temperature, s->top_k, s->top_p}, law);
+    out.z = sp_enum_chi_square(law, count, (double)n, &out.outside);
+    sp_decoder_close(decoder);
+    sp_decoder_close(plain);
+    return out;
+}
+
+static void law_of_every_sequence(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        outcome o = measure(&settings[i], NULL, runs());
+        print_message("%-20s z %+.2f over %zu runs\n", settings[i].name, o.z, runs());
+        assert_true(fabs(o.z) < 4);
+        assert_int_equal(o.outside, 0);
+        assert_int_equal(o.other_tokens, 0);
+        assert_int_equal(o.idle, 0);
+    }
+}
+
+/* Wrong: noise belongs to the row of the window instead of the absolute position. */
+static sp_status noise_by_slot(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    float noise[SP_ENUM_POSITIONS][SP_ENUM_CODES];
+    sp_accept_row rows[SP_ENUM_POSITIONS];
+    for (size_t j = 0; j < w->n_rows; j++) {
+        w->ops->gumbel(w->sampling->seed, w->sampling->image, (uint32_t)j, SP_ENUM_CODES, noise[j]);
+        rows[j] = (sp_accept_row){w->rows[j].scores, noise[j]};
+    }
+    sp_accept_window other = *w;
+    other.rows = rows;
+    return sp_accept_find("pathwise")->accept(&other, n_final, err);
+}
+
+/* Wrong: the draft at the first mismatch is committed, not the sample that differs from it. */
+static sp_status commits_the_mismatch(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    SP_TRY(sp_accept_find("pathwise")->accept(w, n_final, err));
+    if (*n_final <= w->n_drafts) w->tokens[*n_final - 1] = w->drafts[*n_final - 1];
+    return SP_OK;
+}
+
+/* Wrong: the sample at the first mismatch waits for the next pass, although it is final. */
+static sp_status withholds_the_mismatch(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    SP_TRY(sp_accept_find("pathwise")->accept(w, n_final, err));
+    if (*n_final > 1) --*n_final;
+    return SP_OK;
+}
+
+/* Wrong: one row too many is taken as final. */
+static sp_status commits_one_more(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    SP_TRY(sp_accept_find("pathwise")->accept(w, n_final, err));
+    if (*n_final < w->n_rows) ++*n_final;
+    return SP_OK;
+}
+
+/* Wrong: fresh noise every pass, as if a draft could be checked by drawing again. */
+static sp_status fresh_noise(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    float noise[SP_ENUM_POSITIONS][SP_ENUM_CODES];
+    sp_accept_row rows[SP_ENUM_POSITIONS];
+    for (size_t j = 0; j < w->n_rows; j++) {
+        w->ops->gumbel(w->sampling->seed, 1 + (uint32_t)w->position, (uint32_t)(w->position + j), SP_ENUM_CODES, noise[j]);
+        rows[j] = (sp_accept_row){w->rows[j].scores, noise[j]};
+    }
+    sp_accept_window other = *w;
+    other.rows = rows;
+    return sp_accept_find("pathwise")->accept(&other, n_final, err);
+}
+
+static void wrong_variants_are_caught(void **state)
+{
+    (void)state;
+    static const setting s = {"mutant", "pathwise", "left", 4, 1, 1, 0, 1};
+    const struct {
+        const char *name;
+        sp_status (*accept)(const sp_accept_window *, size_t *, sp_error *);
+    } mutants[] = {{"noise by window slot", noise_by_slot},
+                   {"mismatch token not committed", commits_the_mismatch},
+                   {"mismatch token withheld", withholds_the_mismatch},
+                   {"one row too many", commits_one_more},
+                   {"fresh noise a pass", fresh_noise}};
+    for (size_t i = 0; i < sizeof mutants / sizeof *mutants; i++) {
+        sp_accept_ops rule = *sp_accept_find("pathwise");
+        rule.accept = mutants[i].accept;
+        outcome o = measure(&s, &rule, runs());
+        print_message("%-30s z %+.1f, other tokens %zu, idle %zu\n", mutants[i].name, o.z, o.other_tokens, o.idle);
+        assert_true(fabs(o.z) >= 4 || o.other_tokens || o.idle);
+    }
+}
+
+/* Temperature 0: every start and window gives the greedy tokens. */
+static void greedy(void **state)
+{
+    (void)state;
+    for (size_t window = 1; window <= SP_ENUM_POSITIONS; window++) {
+        setting s = {"greedy", "pathwise", window % 2 ? "left" : "uniform", window, 1, 0, 0, 1};
+        int32_t expected[SP_ENUM_POSITIONS];
+        for (size_t i = 0; i < SP_ENUM_POSITIONS; i++) {
+            expected[i] = 0;
+            for (int32_t v = 1; v < SP_ENUM_CODES; v++)
+                if (sp_enum_logit(expected, i, v, 0) > sp_enum_logit(expected, i, expected[i], 0)) expected[i] = v;
+        }
+        sp_enumerable model_state = {0};
+        sp_model model = sp_enum_model(&model_state);
+        sp_decoder *decoder = NULL;
+        SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, sp_ops_find("ref"), 8, err));
+        sp_decode_plan plan = plan_of(&s, NULL, window);
+        SP_TEST_OK(sp_decode(decoder, &model, &plan, err));
+        assert_memory_equal(decoder->tokens, expected, sizeof expected);
+        sp_decoder_close(decoder);
+    }
+}
+
+static void *no_memory(size_t bytes)
+{
+    (void)bytes;
+    return NULL;
+}
+
+/* The loop allocates nothing: with an allocator that always fails it still decodes. */
+static void no_allocation_in_the_loop(void **state)
+{
+    (void)state;
+    sp_enumerable model_state = {0};
+    sp_model model = sp_enum_model(&model_state);
+    sp_decoder *decoder = NULL;
+    SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
+    sp_alloc_hook(no_memory);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        sp_decode_plan plan = plan_of(&settings[i], NULL, i);
+        SP_TEST_OK(sp_decode(decoder, &model, &plan, err));
+    }
+    sp_alloc_hook(NULL);
+    sp_decoder_close(decoder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(wrong_variants_are_caught),
+        cmocka_unit_test(greedy), cmocka_unit_test(no_allocation_in_the_loop)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,118 @@
+#include "cli/metadata.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/number.h"
+#include "io/image.h"
+#include "io/json.h"
+
+char *sp_metadata_model_name(const sp_model_info *info)
+{
+    char *whole = realpath(info->path, NULL); /* the name of "." and "samples/emoji/" */
+    const char *path = whole != NULL ? whole : info->path;
+    const char *slash = strrchr(path, '/');
+    char *name = strdup(slash != NULL ? slash + 1 : path);
+    free(whole);
+    return name;
+}
+
+static const sp_method *find_method(const char *name)
+{
+    for (const sp_method *method = sp_methods(); method->name != NULL; method++)
+        if (strcmp(method->name, name) == 0) return method;
+    return NULL;
+}
+
+static json_t *make_settings(const sp_model_info *info, const sp_request *request, const sp_method *method,
+                             const char *model)
+{
+    bool identical = method->exactness == SP_IDENTICAL;
+    json_t *settings = json_pack("{ss ss ss ss ss ss so si ss ss sf sf si sf si si}",
+        "version", SP_VERSION, "model", model, "model_fingerprint", info->fingerprint, "dtype", info->dtype,
+        "kernels", info->kernels, "prompt", request->prompt, "seed", sp_json_seed(request->seed),
+        "image", (int)request->image, "method", identical ? "ar" : method->name,
+        "exactness", sp_exactness_name(method->exactness), "cfg_scale", sp_number_shortest(request->cfg_scale),
+        "temperature", sp_number_shortest(request->temperature), "top_k", request->top_k,
+        "top_p", sp_number_shortest(request->top_p), "width", (int)info->width, "height", (int)info->height);
+    if (settings == NULL || identical) return settings;
+    if (json_object_set_new(settings, "window", json_integer(request->window)) != 0 ||
+        json_object_set_new(settings, "draft_init", json_string(request->draft_init)) != 0) {
+        json_decref(settings);
+        return NULL;
+    }
+    return settings;
+}
+
+/* The layout of AUTOMATIC1111's web interface: the prompt, then "Name: value" pairs on one line. */
+static char *make_parameters(const sp_model_info *info, const sp_request *request, const sp_method *method,
+                             const char *model)
+{
+    char *text = NULL;
+    const char *sampler = method->exactness == SP_IDENTICAL ? "ar" : method->name;
+    int length = asprintf(&text,
+        "%s\nSampler: %s, CFG scale: %.9g, Seed: %" PRIu64 ", Size: %zux%zu, Model hash: %.10s, Model: %s, "
+        "Temperature: %.9g, Top K: %d, Top P: %.9g, Image: %" PRIu32 ", Version: specular %s",
+        request->prompt, sampler, sp_number_shortest(request->cfg_scale), request->seed, info->width, info->height,
+        info->fingerprint, model, sp_number_shortest(request->temperature), request->top_k,
+        sp_number_shortest(request->top_p), request->image, SP_VERSION);
+    return length < 0 ? NULL : text;
+}
+
+/* FNV-1a, 64 bits: tells settings apart, guards against nothing. */
+static void fingerprint_text(const char *text, char out[17])
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (; *text != '\0'; text++) hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    snprintf(out, 17, "%016" PRIx64, hash);
+}
+
+sp_status sp_metadata_make(sp_metadata *out, const sp_engine *engine, const sp_request *request, sp_error *err)
+{
+    *out = (sp_metadata){0};
+    const sp_method *method = find_method(request->method);
+    if (method == NULL) return SP_FAIL(err, SP_EARG, "--method: '%.80s' is not a method", request->method);
+    sp_model_info info = sp_engine_info(engine);
+    char *model = sp_metadata_model_name(&info);
+    if (model != NULL) {
+        out->settings = make_settings(&info, request, method, model);
+        out->parameters = make_parameters(&info, request, method, model);
+        out->json = json_dumps(out->settings, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    }
+    free(model);
+    if (out->settings == NULL || out->json == NULL || out->parameters == NULL)
+        return SP_FAIL(err, SP_ENOMEM, "no memory for the settings of a picture; free some");
+    fingerprint_text(out->json, out->fingerprint);
+    out->chunk[0] = (sp_text_chunk){"parameters", out->parameters};
+    out->chunk[1] = (sp_text_chunk){"specular", out->json};
+    return SP_OK;
+}
+
+void sp_metadata_free(sp_metadata *metadata)
+{
+    json_decref(metadata->settings);
+    free(metadata->json);
+    free(metadata->parameters);
+    *metadata = (sp_metadata){0};
+}
+
+sp_status sp_metadata_read(const char *path, json_t **out, sp_error *err)
+{
+    sp_image image;
+    SP_TRY(sp_png_read(path, 0, &image, err));
+    sp_status status;
+    const char *text = sp_image_find(&image, "specular");
+    if (text == NULL)
+        status = SP_FAIL(err, SP_EFORMAT, "%s: no text under the key 'specular'; only pictures of this program that "
+                         "were not stripped have their settings", path);
+    else
+        status = sp_json_parse(out, path, text, strlen(text), err);
+    if (status == SP_OK && !json_is_object(*out)) {
+        json_decref(*out);
+        status = SP_FAIL(err, SP_EFORMAT, "%s: the text under 'specular' is not a JSON object", path);
+    }
+    sp_image_free(&image);
+    return status;
+}

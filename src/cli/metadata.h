@@ -1,0 +1,31 @@
+#ifndef SP_METADATA_H
+#define SP_METADATA_H
+/* What a picture carries: the text `parameters` that other programs read, and our JSON under `specular`.
+ *
+ * It holds what decides the pixels and nothing else, and is known before the picture is made. A method whose tokens are
+ * identical to plain decoding is therefore written as ar, without window and start: pictures made by any of them, in
+ * any number of runs and threads, are the same files byte for byte. */
+#include <jansson.h>
+
+#include "specular.h"
+
+typedef struct sp_metadata {
+    json_t *settings;       /* owned */
+    char *json;             /* owned; settings on one line */
+    char *parameters;       /* owned */
+    char fingerprint[17];   /* 16 hexadecimal digits over json */
+    sp_text_chunk chunk[2]; /* for sp_picture_write */
+} sp_metadata;
+
+/* The request must have passed sp_request_check. Free with sp_metadata_free, also after a failure. */
+SP_CHECK sp_status sp_metadata_make(sp_metadata *out, const sp_engine *engine, const sp_request *request,
+                                    sp_error *err);
+void sp_metadata_free(sp_metadata *metadata);
+
+/* The last part of the model's path. Free with free; NULL when memory ran out. */
+char *sp_metadata_model_name(const sp_model_info *info);
+
+/* The settings kept in a PNG. *out is a new reference. */
+SP_CHECK sp_status sp_metadata_read(const char *path, json_t **out, sp_error *err);
+
+#endif

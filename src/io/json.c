@@ -11,7 +11,8 @@ sp_status sp_json_parse(json_t **out, const char *name, const char *text, size_t
     json_error_t error;
     *out = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (*out) return SP_OK;
-    if (json_error_code(&error) == json_error_out_of_memory)
+    /* Where jansson finds no memory it mostly returns without a word. */
+    if (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0')
         return SP_FAIL(err, SP_ENOMEM, "%s: no memory for its JSON", name);
     return SP_FAIL(err, SP_EFORMAT, "%s:%d:%d: not valid JSON: %s", name, error.line, error.column, error.text);
 }

@@ -1,0 +1,365 @@
+#!/usr/bin/env python3
+"""tools/convert-llamagen on files as torch.save writes them (made here, without PyTorch) and on hostile ones."""
+import collections
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import tempfile
+import types
+import unittest
+import zipfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TOOL = os.path.join(ROOT, "tools", "convert-llamagen")
+sys.path.insert(0, os.path.join(ROOT, "tools", "convert"))
+
+import safetensors  # noqa: E402
+
+STORAGE = {"F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage", "I64": "LongStorage"}
+PACK = {"F32": "f", "F16": "e", "I64": "q"}
+
+
+def fake_torch():
+    """Modules with the names that a checkpoint's pickle calls; pickle checks that they can be imported."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for name in STORAGE.values():
+        setattr(torch, name, type(name, (), {"__module__": "torch"}))
+
+    def _rebuild_tensor_v2(*arguments):
+        raise AssertionError("only written, never called")
+    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    torch._utils = utils
+    sys.modules["torch"], sys.modules["torch._utils"] = torch, utils
+    return torch
+
+
+TORCH = fake_torch()
+
+
+class StorageId:
+    def __init__(self, dtype, key, count):
+        self.identity = ("storage", getattr(TORCH, STORAGE[dtype]), key, "cpu", count)
+
+
+class Fixture:
+    """A tensor to write: values are packed as dtype; first skips elements of a storage that is longer."""
+
+    def __init__(self, shape, values, dtype="F32", first=0, stride=None):
+        self.shape, self.dtype, self.first = tuple(shape), dtype, first
+        self.values = values
+        step, strides = 1, []
+        for size in reversed(self.shape):
+            strides.insert(0, step)
+            step *= size
+        self.stride = stride or tuple(strides)
+
+    def bytes(self):
+        if self.dtype == "BF16":
+            return b"".join(struct.pack("<f", value)[2:] for value in self.values)
+        return struct.pack(f"<{len(self.values)}{PACK[self.dtype]}", *self.values)
+
+    def __reduce__(self):
+        storage = StorageId(self.dtype, self.key, len(self.values))
+        return TORCH._utils._rebuild_tensor_v2, (storage, self.first, self.shape, self.stride, False,
+                                                 collections.OrderedDict())
+
+
+class Writer(pickle.Pickler):
+    def persistent_id(self, value):
+        return value.identity if isinstance(value, StorageId) else None
+
+
+def save(path, content, tensors, compression=zipfile.ZIP_STORED, raw=None, order=b"little"):
+    for key, tensor in enumerate(tensors):
+        tensor.key = str(key)
+    text = io.BytesIO()
+    Writer(text, 2).dump(content)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", text.getvalue() if raw is None else raw)
+        archive.writestr("archive/byteorder", order)
+        for tensor in tensors:
+            archive.writestr(f"archive/data/{tensor.key}", tensor.bytes())
+
+
+class Values:
+    """Numbers that float16 and bfloat16 hold exactly, all different along a tensor of moderate size."""
+
+    def __init__(self):
+        self.n = 0
+
+    def take(self, count):
+        self.n += count
+        return [((self.n * 7 + i * 13) % 255 - 127) / 64 for i in range(count)]
+
+
+def product(shape):
+    out = 1
+    for size in shape:
+        out *= size
+    return out
+
+
+def tensors_of(shapes, dtype="F32"):
+    values = Values()
+    return collections.OrderedDict((name, Fixture(shape, values.take(product(shape)), dtype))
+                                   for name, shape in shapes.items())
+
+
+def transformer_shapes(dim=8, ffn=12, layers=2, codes=6, classes=4, qkv=24):
+    shapes = {"cls_embedding.embedding_table.weight": (classes + 1, dim), "tok_embeddings.weight": (codes, dim)}
+    for i in range(layers):
+        shapes.update({f"layers.{i}.attention.wqkv.weight": (qkv, dim), f"layers.{i}.attention.wo.weight": (dim, dim),
+                       f"layers.{i}.feed_forward.w1.weight": (ffn, dim),
+                       f"layers.{i}.feed_forward.w3.weight": (ffn, dim),
+                       f"layers.{i}.feed_forward.w2.weight": (dim, ffn),
+                       f"layers.{i}.attention_norm.weight": (dim,), f"layers.{i}.ffn_norm.weight": (dim,)})
+    shapes.update({"norm.weight": (dim,), "output.weight": (codes, dim)})
+    return shapes
+
+
+def vq_shapes():
+    """From the tiny checkpoint of tests/golden, whose names are those of the official code."""
+    with open(os.path.join(ROOT, "tests", "golden", "llamagen-tiny", "vq.safetensors"), "rb") as file:
+        length, = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    length, = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__")
+    return {name: (entry["dtype"], entry["shape"], data[8 + length + entry["data_offsets"][0]:
+                                                         8 + length + entry["data_offsets"][1]])
+            for name, entry in header.items()}
+
+
+class Convert(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.model, self.vq, self.output = (os.path.join(self.folder.name, name) for name in ("m.pt", "v.pt", "out"))
+        self.weights, self.codec = tensors_of(transformer_shapes()), tensors_of(vq_shapes())
+        self.codec["quantize.embedding.weight"] = Fixture((6, 8), Values().take(48))
+        self.save_model({"model": self.weights})
+        save(self.vq, {"model": self.codec}, list(self.codec.values()))
+
+    def save_model(self, content, **options):
+        save(self.model, content, list(self.weights.values()), **options)
+
+    def run_tool(self, *options, size="32"):
+        return subprocess.run([sys.executable, TOOL, self.model, self.vq, "--image-size", size, "--heads", "2",
+                               "--output", self.output, *options], capture_output=True, text=True, timeout=60)
+
+    def succeeds(self, *options):
+        result = self.run_tool(*options)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return read_safetensors(os.path.join(self.output, "model.safetensors"))
+
+    def refused(self, *parts, options=(), size="32"):
+        result = self.run_tool(*options, size=size)
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertTrue(result.stderr.startswith("convert-llamagen: "), result.stderr)
+        for part in parts:
+            self.assertIn(part, result.stderr)
+        left = os.listdir(self.output) if os.path.exists(self.output) else []
+        self.assertNotIn("config.json", left)
+        self.assertFalse([name for name in left if name.endswith(".part")])
+
+    def assert_same(self, found, tensors):
+        self.assertEqual(set(found), set(tensors))
+        for name, tensor in tensors.items():
+            self.assertEqual(found[name], (tensor.dtype, list(tensor.shape), tensor.bytes()), name)
+
+    def test_bytes_and_config(self):
+        self.assert_same(self.succeeds(), self.weights)
+        self.assert_same(read_safetensors(os.path.join(self.output, "vq.safetensors")), self.codec)
+        with open(os.path.join(self.output, "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        self.assertEqual(config["transformer"], {
+            "dim": 8, "layers": 2, "heads": 2, "kv_heads": 2, "head_dim": 4, "ffn_dim": 12, "norm": "rms",
+            "norm_eps": 1e-5, "qk_norm": "none", "rope": "2d", "rope_base": 10000.0, "rope_pairs": "adjacent",
+            "rope_prefix": "zero", "activation": "swiglu", "bias": False})
+        self.assertEqual(config["classes"], {"count": 4, "null": 4})
+        self.assertEqual(config["codes"], {"count": 6, "grid": [8, 8], "head": "linear"})
+        self.assertEqual(config["vq"], {
+            "channels": 8, "channel_mult": [1, 2, 2], "blocks_per_level": 1, "attention": "lowest", "z_channels": 16,
+            "codebook": [6, 8], "l2_normalised": True, "group_norm_groups": 32, "group_norm_eps": 1e-6,
+            "output_range": [-1, 1], "image_size": [32, 32]})
+
+    def test_grouped_heads(self):
+        self.weights = tensors_of(transformer_shapes(qkv=16))
+        self.save_model({"model": self.weights})
+        self.succeeds()
+        with open(os.path.join(self.output, "config.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["transformer"]["kv_heads"], 1)
+
+    def test_places_of_the_table(self):
+        for content in ({"module": self.weights, "epoch": 3}, {"state_dict": self.weights}, self.weights,
+                        {"optimizer": {"model": 1}, "model": self.weights}):
+            self.save_model(content)
+            self.assert_same(self.succeeds(), self.weights)
+
+    def test_ignored(self):
+        extra = dict(self.weights, freqs_cis=Fixture((2, 2), [1.0, 2.0, 3.0, 4.0]))
+        save(self.model, {"model": extra, "args": __import__("argparse").Namespace(lr=1e-4, betas=(0.9, 0.95)),
+                          "steps": 7}, list(extra.values()))
+        self.codec["quantize.codebook_used"] = Fixture((3,), [0.0, 1.0, 2.0])
+        save(self.vq, {"model": self.codec}, list(self.codec.values()))
+        self.assert_same(self.succeeds(), self.weights)
+        self.assertNotIn("quantize.codebook_used", read_safetensors(os.path.join(self.output, "vq.safetensors")))
+
+    def test_part_of_a_storage(self):
+        tensor = self.weights["norm.weight"]
+        self.weights["norm.weight"] = Fixture((8,), [9.0] * 5 + tensor.values + [9.0], first=5)
+        self.save_model({"model": self.weights})
+        self.assertEqual(self.succeeds()["norm.weight"][2], tensor.bytes())
+
+    def test_dtypes(self):
+        for dtype in ("F32", "F16", "BF16"):
+            self.weights = tensors_of(transformer_shapes(), dtype)
+            self.save_model({"model": self.weights})
+            self.assert_same(self.succeeds(), self.weights)
+            exact = tensors_of(transformer_shapes(), "BF16")
+            self.assert_same(self.succeeds("--dtype", "bf16"), exact)
+
+    def test_rounding(self):
+        """To nearest, ties to even, across the lanes of a long integer and at its ends."""
+        bits = [0, 0x80000000, 0x3F800000, 0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0xBF818000, 0x7F7F7FFF, 1,
+                0x80000001, 0x00008000, 0x0000FFFF, 0xFF7F0000]
+        bits += [(i * 2654435761) & 0x7F7FFFFF | (i & 1) << 31 for i in range(3 * safetensors.LANES)]
+        bits = [b if b & 0x7F800000 != 0x7F800000 else b & 0xFF7FFFFF for b in bits]
+        expected = []
+        for value in bits:
+            low, half = value & 0xFFFF, value >> 16
+            expected.append(half + (low > 0x8000 or (low == 0x8000 and half & 1)))
+        found = safetensors.round_to_bf16(struct.pack(f"<{len(bits)}I", *bits))
+        self.assertEqual(struct.unpack(f"<{len(bits)}H", found), tuple(expected))
+
+    def test_not_finite(self):
+        for value in (float("nan"), float("inf"), float("-inf")):
+            for place in (0, 47):
+                self.weights["output.weight"].values[place] = value
+                self.save_model({"model": self.weights})
+                self.refused("'output.weight' has a NaN or an infinity")
+                self.weights["output.weight"].values[place] = 0.0
+
+    def test_hostile_calls(self):
+        """Nothing that a pickle names is called: the file that it would make does not appear."""
+        mark = os.path.join(self.folder.name, "called")
+        for module, name, argument in (("os", "system", f"touch {mark}"), ("posix", "system", f"touch {mark}"),
+                                       ("builtins", "eval", f"open({mark!r}, 'w')"), ("builtins", "getattr", "x"),
+                                       ("collections", "namedtuple", "x"), ("subprocess", "call", "true")):
+            raw = f"c{module}\n{name}\n(V{argument}\ntR.".encode()
+            self.save_model({}, raw=raw)
+            self.refused(f"calls {module}.{name}", "do not trust this file")
+            self.save_model({}, raw=b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" +
+                            bytes([len(name)]) + name.encode() + b"\x93\x8c\x01x\x85R.")
+            self.refused(f"calls {module}.{name}")
+        self.assertFalse(os.path.exists(mark))
+
+    def test_harmless_names_stay_inert(self):
+        mark = os.path.join(self.folder.name, "called")
+        for raw in (f"cnumpy.testing\nmeasure\n(Vopen({mark!r},'w')\ntR.".encode(),
+                    f"ctorch\nload\n(V{mark}\ntR.".encode()):
+            self.save_model({}, raw=raw)
+            self.refused("no table of weights")
+        self.assertFalse(os.path.exists(mark))
+
+    def test_malformed_pickles(self):
+        for raw in (b"", b".", b"garbage", b"\x80\x02}", b"(" * 1000, b"\x80\x02ccollections\nOrderedDict\n)R)R.",
+                    b"ctorch._utils\n_rebuild_tensor_v2\n(tR."):
+            self.save_model({}, raw=raw)
+            self.refused("data.pkl is malformed")
+        for raw in (b"N.", b"]."):
+            self.save_model({}, raw=raw)
+            self.refused("no table of weights")
+
+    def test_tensor_geometry(self):
+        good = self.weights["norm.weight"]
+        for bad, message in ((Fixture((8,), good.values, first=1), "reaches beyond its storage"),
+                             (Fixture((8,), good.values, stride=(2,)), "strides"),
+                             (Fixture((8,), good.values, stride=(1, 1)), "reaches beyond its storage"),
+                             (Fixture((8,), good.values, first=-1), "negative size"),
+                             (Fixture((-8,), good.values), "negative size"),
+                             (Fixture((1 << 62,), good.values), "reaches beyond its storage"),
+                             (Fixture((8,), list(range(8)), "I64"), "I64, expected F32"),
+                             (Fixture((2, 4), good.values), "is 2 x 4, expected 8"),
+                             (Fixture((), [1.0]), "is a scalar, expected 8")):
+            self.weights["norm.weight"] = bad
+            self.save_model({"model": self.weights})
+            self.refused("'norm.weight'" if "negative" not in message else "", message)
+
+    def test_storages(self):
+        content = {"model": self.weights}
+        self.save_model(content, compression=zipfile.ZIP_DEFLATED)
+        self.refused("not compressed")
+        self.save_model(content, order=b"big")
+        self.refused("big-endian")
+        self.save_model(content)
+        short = self.model + ".short"
+        with zipfile.ZipFile(self.model) as old, zipfile.ZipFile(short, "w") as new:
+            for entry in old.infolist():
+                if entry.filename != "archive/data/3":
+                    new.writestr(entry.filename, old.read(entry))
+        os.replace(short, self.model)
+        self.refused("archive/data/3 is missing")
+
+    def test_damaged_file(self):
+        with open(self.model, "rb") as file:
+            data = bytearray(file.read())
+        at = data.index(self.weights["output.weight"].bytes())
+        data[at] ^= 1
+        with open(self.model, "wb") as file:
+            file.write(data)
+        self.refused("Bad CRC-32", "copy the file again")
+        for cut in (0, 1, len(data) // 2, len(data) - 1):
+            with open(self.model, "wb") as file:
+                file.write(data[:cut])
+            self.refused("not a zip archive")
+        os.remove(self.model)
+        self.refused("No such file")
+
+    def test_names(self):
+        for name in ("norm.weight", "layers.1.attention.wo.weight", "output.weight"):
+            self.save_model({"model": collections.OrderedDict((n, t) for n, t in self.weights.items() if n != name)})
+            self.refused(f"no tensor '{name}'")
+        self.weights["layers.5.extra"] = Fixture((1,), [1.0])
+        self.save_model({"model": self.weights})
+        self.refused("'layers.5.extra' is not of a class-conditional LlamaGen")
+        del self.weights["layers.5.extra"]
+        self.weights["cls_embedding.cap_proj.fc1.weight"] = Fixture((1,), [1.0])
+        self.save_model({"model": self.weights})
+        self.refused("text-conditional")
+
+    def test_vq_names(self):
+        for name in ("decoder.mid.1.q.bias", "decoder.conv_blocks.1.res.1.conv2.weight", "encoder.norm_out.weight",
+                     "quant_conv.weight", "decoder.conv_blocks.0.upsample.conv.weight"):
+            codec = collections.OrderedDict((n, t) for n, t in self.codec.items() if n != name)
+            save(self.vq, {"model": codec}, list(codec.values()))
+            self.refused(f"no tensor '{name}'")
+
+    def test_swapped_files(self):
+        self.model, self.vq = self.vq, self.model
+        self.refused("no tensor 'tok_embeddings.weight'", "is this the other file?")
+
+    def test_options(self):
+        self.refused("--image-size 30", "multiple of 4", size="30")
+        self.refused("width 8 with 3 heads", options=("--heads", "3"))
+
+    def test_text_file(self):
+        with open(self.model, "w", encoding="utf-8") as file:
+            file.write("version https://git-lfs.github.com/spec/v1\n")
+        self.refused("not a zip archive")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -12,6 +12,8 @@
 #include "specular.h"
 #include "support.h"
 
+static const char *only[2]; /* one back end in place of all */
+
 enum { MAX_TOKENS = 4096, MAX_PIXELS = 1 << 20, CODES = 16, WINDOW = 32 };
 
 typedef struct golden {
@@ -19,6 +21,8 @@ typedef struct golden {
     json_t *root, *prompts;
     double cfg_scale, logit_error, pixel_error;
 } golden;
+
+static const char *const *kernel_names(void) { return only[0] ? only : sp_kernel_names(); }
 
 static void path_of(const golden *g, const char *name, char out[4096])
 {
@@ -127,7 +131,7 @@ static void logits_of(const golden *g, const char *kernels)
 static void test_logits(void **state)
 {
     golden g = load(*state);
-    for (const char *const *kernels = sp_kernel_names(); *kernels; kernels++) logits_of(&g, *kernels);
+    for (const char *const *kernels = kernel_names(); *kernels; kernels++) logits_of(&g, *kernels);
     json_decref(g.root);
 }
 
@@ -182,7 +186,7 @@ static void tokens_of(const golden *g, const json_t *prompt, opened o, const cha
 static void test_greedy_tokens(void **state)
 {
     golden g = load(*state);
-    for (const char *const *kernels = sp_kernel_names(); *kernels; kernels++) {
+    for (const char *const *kernels = kernel_names(); *kernels; kernels++) {
         opened o = open_engine(&g, *kernels);
         bool quick = strcmp(*kernels, "ref") != 0;
         for (size_t i = 0; i < (quick ? json_array_size(g.prompts) : 1); i++) {
@@ -210,7 +214,7 @@ static void test_pixels(void **state)
 {
     golden g = load(*state);
     static int32_t tokens[MAX_TOKENS], expected[MAX_PIXELS];
-    for (const char *const *kernels = sp_kernel_names(); *kernels; kernels++) {
+    for (const char *const *kernels = kernel_names(); *kernels; kernels++) {
         opened o = open_engine(&g, *kernels);
         sp_model_info info = sp_engine_info(o.engine);
         uint8_t *rgb = malloc(info.height * info.width * 3);
@@ -246,7 +250,7 @@ static void test_encoder(void **state)
         json_decref(g.root);
         skip();
     }
-    for (const char *const *kernels = sp_kernel_names(); *kernels; kernels++) {
+    for (const char *const *kernels = kernel_names(); *kernels; kernels++) {
         opened o = open_engine(&g, *kernels);
         for (size_t i = 0; i < json_array_size(g.prompts); i++) {
             const json_t *prompt = json_array_get(g.prompts, i);
@@ -264,10 +268,11 @@ static void test_encoder(void **state)
     json_decref(g.root);
 }
 
-/* test_golden [FOLDER]: another checkpoint with its golden.json. */
+/* test_golden [FOLDER [KERNELS]]: another checkpoint with its golden.json, on one back end. */
 int main(int argc, char **argv)
 {
     char *folder = argc > 1 ? argv[1] : SP_SOURCE_DIR "/tests/golden/llamagen-tiny";
+    if (argc > 2) only[0] = argv[2];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_logits, folder),
         cmocka_unit_test_prestate(test_greedy_tokens, folder),

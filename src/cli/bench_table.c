@@ -34,18 +34,19 @@ static figures summarise(sp_bench_table *table, sp_bench_row *row)
 static void print_markdown(sp_bench_table *table)
 {
     const sp_model_info *info = &table->model;
-    puts("| method | window | exactness | nfe | step compression | ms a pass | ms an image | p95 | tokens/s | speed-up | "
-         "tokens identical | n |");
+    puts("| method | window | exactness | nfe | step compression | ms a pass | ms an image | p95 | tokens/s "
+         "| speed-up | tokens identical | n |");
     puts("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (sp_bench_row *row = table->rows; row < table->rows + table->count; row++) {
         figures f = summarise(table, row);
-        printf("| %s | %s | %s | %.0f | %.2f | %.3f | %.1f | %.1f | %.1f | %.2f | %zu/%zu | %zu |\n", row->method, f.window,
-               sp_exactness_name(row->exactness), f.nfe, f.step_compression, f.pass_ms, f.image_ms, f.image_p95_ms,
-               f.tokens_per_second, f.speedup, row->tokens_equal, row->tokens, f.pictures);
+        printf("| %s | %s | %s | %.0f | %.2f | %.3f | %.1f | %.1f | %.1f | %.2f | %zu/%zu | %zu |\n", row->method,
+               f.window, sp_exactness_name(row->exactness), f.nfe, f.step_compression, f.pass_ms, f.image_ms,
+               f.image_p95_ms, f.tokens_per_second, f.speedup, row->tokens_equal, row->tokens, f.pictures);
     }
-    printf("\n%s (%s), %s, %s kernels, %d threads, specular %s; %zu prompts x %zu repetitions, medians; an image is prefix, "
-           "decode and pixels; speed-up is ar's median over the method's\n", table->model_name, info->fingerprint,
-           info->dtype, info->kernels, info->threads, SP_VERSION, table->prompts, table->repetitions);
+    printf("\n%s (%s), %s, %s kernels, %d threads, specular %s; %zu prompts x %zu repetitions, medians; an image is "
+           "prefix, decode and pixels; speed-up is ar's median over the method's\n", table->model_name,
+           info->fingerprint, info->dtype, info->kernels, info->threads, SP_VERSION, table->prompts,
+           table->repetitions);
 }
 
 static void print_csv(sp_bench_table *table)
@@ -80,8 +81,9 @@ static json_t *json_of_row(sp_bench_table *table, sp_bench_row *row)
         "model", table->model_name, "model_fingerprint", info->fingerprint, "version", SP_VERSION, "dtype", info->dtype,
         "kernels", info->kernels, "threads", info->threads, "method", row->method, "window", f.window, "exactness",
         sp_exactness_name(row->exactness), "nfe", six_digits(f.nfe), "step_compression", six_digits(f.step_compression),
-        "pass_ms", six_digits(f.pass_ms), "image_ms", six_digits(f.image_ms), "image_p95_ms", six_digits(f.image_p95_ms),
-        "tokens_per_second", six_digits(f.tokens_per_second), "speedup", six_digits(f.speedup), "tokens_identical",
+        "pass_ms", six_digits(f.pass_ms), "image_ms", six_digits(f.image_ms),
+        "image_p95_ms", six_digits(f.image_p95_ms), "tokens_per_second", six_digits(f.tokens_per_second),
+        "speedup", six_digits(f.speedup), "tokens_identical",
         (json_int_t)row->tokens_equal, "tokens", (json_int_t)row->tokens, "n", (json_int_t)f.pictures);
 }
 

@@ -99,9 +99,8 @@ static sp_status read_prompts(benchmark *run, sp_error *err)
         SP_TRY(sp_prompts_parse(&run->prompts, "built-in.txt", text, strlen(text), err));
     else
         SP_TRY(sp_prompts_read(&run->prompts, file, err));
-    if (run->options->given[SP_OPTION_limit]) run->table.prompts = (size_t)run->options->limit;
-    else run->table.prompts = run->prompts.count;
-    if (run->table.prompts > run->prompts.count) run->table.prompts = run->prompts.count;
+    size_t limit = run->options->given[SP_OPTION_limit] ? (size_t)run->options->limit : SIZE_MAX;
+    run->table.prompts = run->prompts.count < limit ? run->prompts.count : limit;
     for (size_t i = 0; i < run->table.prompts; i++)
         if (run->prompts.items[i].error != NULL)
             return SP_FAIL(err, SP_EFORMAT, "%s: line %zu: %s", file != NULL ? file : "built-in prompts",
@@ -127,10 +126,9 @@ static sp_status measure(benchmark *run, sp_bench_row *row, const sp_result *res
     for (size_t i = 0; i < result->n_tokens; i++) row->tokens_equal += result->tokens[i] == run->reference[i];
     row->tokens += result->n_tokens;
     double nfe = (double)result->nfe;
-    if (sp_series_add(&row->image_ms, result->total_ms) != 0 || sp_series_add(&row->decode_ms, result->decode_ms) != 0 ||
-        sp_series_add(&row->nfe, nfe) != 0 || sp_series_add(&row->pass_ms, nfe > 0 ? result->decode_ms / nfe : 0) != 0)
-        return SP_FAIL(err, SP_ENOMEM, "no memory for measurements; use fewer repetitions");
-    return SP_OK;
+    bool kept = sp_series_add(&row->image_ms, result->total_ms) && sp_series_add(&row->decode_ms, result->decode_ms) &&
+                sp_series_add(&row->nfe, nfe) && sp_series_add(&row->pass_ms, nfe > 0 ? result->decode_ms / nfe : 0);
+    return kept ? SP_OK : SP_FAIL(err, SP_ENOMEM, "no memory for measurements; use fewer repetitions");
 }
 
 static sp_status draw(benchmark *run, size_t prompt, size_t repetition, bool counted, sp_error *err)

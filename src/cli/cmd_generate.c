@@ -51,8 +51,8 @@ static void describe_model(const generation *run)
 {
     if (run->options->verbose < 2) return;
     sp_model_info info = sp_engine_info(run->engine);
-    sp_setup_note(run->options, "%s: %s, %zu layers of %zu, %zu heads of %zu, %zu x %zu tokens of %zu codes, %s, %s, %d "
-                  "threads", info.path, info.family, info.layers, info.dim, info.heads, info.head_dim, info.rows,
+    sp_setup_note(run->options, "%s: %s, %zu layers of %zu, %zu heads of %zu, %zu x %zu tokens of %zu codes, %s, %s, "
+                  "%d threads", info.path, info.family, info.layers, info.dim, info.heads, info.head_dim, info.rows,
                   info.columns, info.n_codes, info.dtype, info.kernels, info.threads);
 }
 
@@ -60,8 +60,8 @@ static void describe_picture(const generation *run, const char *file, const sp_r
 {
     char window[32] = "auto";
     if (run->request.window != 0) snprintf(window, sizeof window, "%d", run->request.window);
-    sp_setup_note(run->options, "%s: seed %" PRIu64 ", image %" PRIu32 ", %s (%s), window %s, %zu tokens in %zu passes, "
-                  "%.0f ms", file, run->request.seed, run->request.image, result->method,
+    sp_setup_note(run->options, "%s: seed %" PRIu64 ", image %" PRIu32 ", %s (%s), window %s, %zu tokens in %zu "
+                  "passes, %.0f ms", file, run->request.seed, run->request.image, result->method,
                   sp_exactness_name(result->exactness), window, result->n_tokens, result->nfe, result->total_ms);
     if (run->options->verbose > 0)
         sp_setup_note(run->options, "%s: prefix %.1f ms, decode %.1f ms, pixels %.1f ms, %zu of %zu drafts accepted",
@@ -149,11 +149,15 @@ static sp_status draw_all(generation *run, sp_error *err)
     return status != SP_OK ? status : reported;
 }
 
-static sp_status dry_run(const generation *run)
+static sp_status dry_run(const generation *run, sp_error *err)
 {
-    sp_model_info info = sp_engine_info(run->engine);
-    printf("%zu bytes: weights %zu, session %zu (keys and values %zu)\n", info.weight_bytes + info.session_bytes,
-           info.weight_bytes, info.session_bytes, info.kv_bytes);
+    sp_setup_print_memory(run->engine);
+    for (size_t k = 0; k < (size_t)run->options->batch_count; k++) {
+        char *name = sp_naming_numbered(run->output, k);
+        if (name == NULL) return SP_FAIL(err, SP_ENOMEM, "no memory for a file name; free some");
+        puts(name);
+        free(name);
+    }
     return SP_OK;
 }
 
@@ -164,8 +168,8 @@ static sp_status warn_of_cut(const generation *run, sp_error *err)
     size_t tokens;
     SP_TRY(sp_prompt_tokens(run->engine, run->request.prompt, &tokens, err));
     if (tokens > info.prefix_limit)
-        sp_setup_note(run->options, "warning: the prompt has %zu tokens and the model reads %zu; the rest is cut", tokens,
-                      info.prefix_limit);
+        sp_setup_note(run->options, "warning: the prompt has %zu tokens and the model reads %zu; the rest is cut",
+                      tokens, info.prefix_limit);
     return SP_OK;
 }
 
@@ -195,7 +199,7 @@ sp_status sp_cmd_generate(const sp_options *options, bool *some_failed, sp_error
     else
         status = prepare(&run, err);
     if (status == SP_OK && options->dry_run) {
-        status = dry_run(&run);
+        status = dry_run(&run, err);
     } else if (status == SP_OK) {
         status = sp_session_open(&run.session, run.engine, err);
         if (status == SP_OK) status = draw_all(&run, err);

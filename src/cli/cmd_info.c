@@ -1,24 +1,40 @@
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/commands.h"
 #include "cli/metadata.h"
 #include "cli/number.h"
 #include "cli/setup.h"
 
+/* Counts of the model and bytes of memory, under the names of specular.h. */
+static const struct {
+    const char *name;
+    size_t offset;
+} sizes[] = {
+#define SIZE(name) {#name, offsetof(sp_model_info, name)}
+    SIZE(parameters), SIZE(layers), SIZE(dim), SIZE(heads), SIZE(kv_heads), SIZE(head_dim), SIZE(n_codes), SIZE(rows),
+    SIZE(columns), SIZE(width), SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes),
+    SIZE(session_bytes), SIZE(kv_bytes)
+#undef SIZE
+};
+
 static json_t *make_json(const sp_model_info *info, const char *name)
 {
-    return json_pack("{ss ss ss ss ss ss ss sb sI si sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI sf sf si sf}",
-        "model", name, "path", info->path, "family", info->family, "codec", info->codec, "dtype", info->dtype, "kernels",
-        info->kernels, "model_fingerprint", info->fingerprint, "from_text", info->from_text, "n_classes",
-        (json_int_t)info->n_classes, "threads", info->threads, "parameters", (json_int_t)info->parameters, "layers",
-        (json_int_t)info->layers, "dim", (json_int_t)info->dim, "heads", (json_int_t)info->heads, "kv_heads",
-        (json_int_t)info->kv_heads, "head_dim", (json_int_t)info->head_dim, "n_codes", (json_int_t)info->n_codes, "rows",
-        (json_int_t)info->rows, "columns", (json_int_t)info->columns, "width", (json_int_t)info->width, "height",
-        (json_int_t)info->height, "prefix_limit", (json_int_t)info->prefix_limit, "weight_bytes",
-        (json_int_t)info->weight_bytes, "session_bytes", (json_int_t)info->session_bytes, "kv_bytes",
-        (json_int_t)info->kv_bytes, "cfg_scale", sp_number_shortest(info->cfg_scale), "temperature",
-        sp_number_shortest(info->temperature), "top_k", info->top_k, "top_p", sp_number_shortest(info->top_p));
+    json_t *object = json_pack("{ss ss ss ss ss ss ss sb si sf sf si sf}", "model", name, "path", info->path,
+        "family", info->family, "codec", info->codec, "dtype", info->dtype, "kernels", info->kernels,
+        "model_fingerprint", info->fingerprint, "from_text", info->from_text, "threads", info->threads,
+        "cfg_scale", sp_number_shortest(info->cfg_scale), "temperature", sp_number_shortest(info->temperature),
+        "top_k", info->top_k, "top_p", sp_number_shortest(info->top_p));
+    for (size_t i = 0; object != NULL && i < sizeof sizes / sizeof sizes[0]; i++) {
+        size_t value;
+        memcpy(&value, (const char *)info + sizes[i].offset, sizeof value);
+        if (json_object_set_new(object, sizes[i].name, json_integer((json_int_t)value)) == 0) continue;
+        json_decref(object);
+        object = NULL;
+    }
+    return object;
 }
 
 static double mebibytes(size_t bytes) { return (double)bytes / 1048576; }
@@ -27,10 +43,10 @@ static void print_text(const sp_model_info *info, const char *name)
 {
     printf("model        %s (%s)\n", name, info->path);
     printf("family       %s, pictures by %s, fingerprint %s\n", info->family, info->codec, info->fingerprint);
-    printf("transformer  %zu parameters: %zu layers of %zu, %zu heads of %zu, %zu of keys and values\n", info->parameters,
-           info->layers, info->dim, info->heads, info->head_dim, info->kv_heads);
-    printf("picture      %zu x %zu pixels from %zu x %zu tokens of %zu codes\n", info->width, info->height, info->columns,
-           info->rows, info->n_codes);
+    printf("transformer  %zu parameters: %zu layers of %zu, %zu heads of %zu, %zu of keys and values\n",
+           info->parameters, info->layers, info->dim, info->heads, info->head_dim, info->kv_heads);
+    printf("picture      %zu x %zu pixels from %zu x %zu tokens of %zu codes\n", info->width, info->height,
+           info->columns, info->rows, info->n_codes);
     if (info->from_text)
         printf("prompt       text, the first %zu tokens\n", info->prefix_limit);
     else

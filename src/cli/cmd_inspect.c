@@ -41,7 +41,8 @@ static void put_option(FILE *to, const char *name, const char *value)
     put_word(to, value);
 }
 
-static sp_status put_text(FILE *to, const json_t *settings, const char *file, const char *key, const char *name, sp_error *err)
+static sp_status put_text(FILE *to, const json_t *settings, const char *file, const char *key, const char *name,
+                          sp_error *err)
 {
     const char *value = json_string_value(json_object_get(settings, key));
     if (value == NULL) return SP_FAIL(err, SP_EFORMAT, "%s: its settings have no text '%s'", file, key);
@@ -49,7 +50,8 @@ static sp_status put_text(FILE *to, const json_t *settings, const char *file, co
     return SP_OK;
 }
 
-static sp_status put_number(FILE *to, const json_t *settings, const char *file, const char *key, const char *name, sp_error *err)
+static sp_status put_number(FILE *to, const json_t *settings, const char *file, const char *key, const char *name,
+                            sp_error *err)
 {
     const json_t *value = json_object_get(settings, key);
     if (!json_is_number(value)) return SP_FAIL(err, SP_EFORMAT, "%s: its settings have no number '%s'", file, key);

@@ -18,7 +18,7 @@
 
 typedef struct rendering {
     const sp_options *options;
-    sp_shard shard;
+    sp_run_shard shard;
     sp_engine *engine;
     sp_session *session;
     sp_plan plan;
@@ -163,9 +163,7 @@ static sp_status write_report(const rendering *run, sp_error *err)
 
 static void dry_run(const rendering *run)
 {
-    sp_model_info info = sp_engine_info(run->engine);
-    printf("%zu bytes: weights %zu, session %zu (keys and values %zu)\n", info.weight_bytes + info.session_bytes,
-           info.weight_bytes, info.session_bytes, info.kv_bytes);
+    sp_setup_print_memory(run->engine);
     printf("%zu pictures: %zu to draw, %zu done, %zu cannot be drawn\n", run->plan.count,
            sp_plan_number(&run->plan, SP_PLAN_DRAW),
            sp_plan_number(&run->plan, SP_PLAN_DONE) + sp_plan_number(&run->plan, SP_PLAN_ADOPT),
@@ -187,7 +185,7 @@ static sp_status open_journal(rendering *run, sp_error *err)
 static sp_status prepare(rendering *run, sp_error *err)
 {
     const sp_options *options = run->options;
-    SP_TRY(sp_shard_parse(options->shard, &run->shard, err));
+    SP_TRY(sp_run_shard_parse(options->shard, &run->shard, err));
     if (run->shard.origin != NULL)
         sp_setup_note(options, "shard %zu of %zu by %s", run->shard.index, run->shard.count, run->shard.origin);
     if (options->report != NULL && strcmp(options->report, "-") != 0) SP_TRY(sp_setup_writable(options->report, err));

@@ -79,12 +79,12 @@ static void put_wrapped(const char *text, size_t column)
     column = INDENT;
     while (*text != '\0') {
         size_t length = strcspn(text, " ");
-        if (column + length > WIDTH && column > INDENT) {
-            printf("\n%*s", INDENT, "");
-            column = INDENT;
-        }
-        printf("%.*s%s", (int)length, text, text[length] != '\0' ? " " : "");
-        column += length + 1;
+        bool first = column == INDENT, fits = column + 1 + length <= WIDTH;
+        if (!first) column = fits ? column + 1 : INDENT;
+        if (!first && fits) putchar(' ');
+        if (!first && !fits) printf("\n%*s", INDENT, "");
+        printf("%.*s", (int)length, text);
+        column += length;
         text += length + (text[length] != '\0');
     }
     putchar('\n');

@@ -12,7 +12,7 @@
 
 enum { JOURNAL_LIMIT = 1 << 30 };
 
-char *sp_ledger_journal(const char *folder, sp_shard shard)
+char *sp_ledger_journal(const char *folder, sp_run_shard shard)
 {
     char *path = NULL;
     int length = shard.count == 1 ? asprintf(&path, "%s/journal.jsonl", folder)

@@ -5,13 +5,13 @@
  * a record that does not fit is to be checked against the picture itself.
  *
  * A picture that is done: {"id", "line", "k", "seed", "file", "bytes", "settings", "report"}; settings is the
- * fingerprint of its metadata. A line or picture that failed: {"id", "line", "k", "error"}, id and k only when known. */
+ * fingerprint of its metadata. A line or picture that failed: {"id", "line", "k", "error"}, id and k where known. */
 #include <jansson.h>
 
 #include "cli/shard.h"
 
 /* The journal of a shard in a folder; owned by the caller (free), NULL when memory ran out. */
-char *sp_ledger_journal(const char *folder, sp_shard shard);
+char *sp_ledger_journal(const char *folder, sp_run_shard shard);
 
 /* *out is a new object {file name or "line <n>": record}. Journals of live processes are read too; a line that is being
  * written is left out. */

@@ -56,7 +56,8 @@ static sp_status name_item(sp_plan_item *item, const sp_options *options, size_t
     int length = images == 1 ? asprintf(&item->file, "%s.png", id)
                              : asprintf(&item->file, "%s-%" PRIu32 ".png", id, item->request.image);
     if (length < 0) item->file = NULL;
-    if (item->file == NULL || asprintf(&item->path, "%s/%s", options->output_dir, item->file) < 0) return no_memory(err);
+    if (item->file == NULL) return no_memory(err);
+    if (asprintf(&item->path, "%s/%s", options->output_dir, item->file) < 0) return no_memory(err);
     if (options->tokens == NULL) return SP_OK;
     int stem = (int)(strlen(item->file) - strlen(".png"));
     if (asprintf(&item->tokens, "%s/%.*s.json", options->tokens, stem, item->file) < 0) return no_memory(err);
@@ -72,9 +73,9 @@ static sp_status claim_names(sp_plan *plan, sp_plan_item *item, sp_error *err)
         snprintf(message, sizeof message, "its file %s is that of another line; give it another id", item->file);
         return sp_plan_fail(item, message, err);
     }
-    bool whole = json_object_set_new(plan->files, item->file, json_true()) == 0;
-    if (item->tokens != NULL) whole = whole && json_object_set_new(plan->files, base_name(item->tokens), json_true()) == 0;
-    return whole ? SP_OK : no_memory(err);
+    if (json_object_set_new(plan->files, item->file, json_true()) != 0) return no_memory(err);
+    if (item->tokens == NULL) return SP_OK;
+    return json_object_set_new(plan->files, base_name(item->tokens), json_true()) == 0 ? SP_OK : no_memory(err);
 }
 
 /* A request that cannot be drawn fails its own line and no other. */
@@ -113,8 +114,8 @@ static sp_status add_item(sp_plan *plan, const sp_options *options, const sp_eng
 
 /* Visits the pictures of this shard; counts them when engine is NULL, else adds them. A bad line, or one with too many
  * pictures, is one item. */
-static sp_status walk(sp_plan *plan, const sp_options *options, sp_shard shard, const sp_engine *engine, size_t *count,
-                      sp_error *err)
+static sp_status walk(sp_plan *plan, const sp_options *options, sp_run_shard shard, const sp_engine *engine,
+                      size_t *count, sp_error *err)
 {
     size_t number = 0, lines = options->given[SP_OPTION_limit] ? (size_t)options->limit : SIZE_MAX;
     *count = 0;
@@ -131,7 +132,8 @@ static sp_status walk(sp_plan *plan, const sp_options *options, sp_shard shard, 
     return SP_OK;
 }
 
-sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_shard shard, const sp_engine *engine, sp_error *err)
+sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_run_shard shard, const sp_engine *engine,
+                       sp_error *err)
 {
     *plan = (sp_plan){.files = json_object()};
     if (plan->files == NULL) return no_memory(err);

@@ -8,8 +8,8 @@
  *     for (size_t i = 0; i < plan.count; i++) if (plan.items[i].state == SP_PLAN_DRAW) draw(&plan.items[i]);
  *     sp_plan_free(&plan);
  *
- * A line's seed is its own or the run's plus the number of lines above it, modulo 2^64; its pictures are images 0, 1 and
- * so on under that seed. So neither --limit nor --only nor shards change a picture. */
+ * A line's seed is its own or the run's plus the number of lines above it, modulo 2^64; its pictures are images 0, 1
+ * and so on under that seed. So neither --limit nor --only nor shards change a picture. */
 #include "cli/options.h"
 #include "cli/shard.h"
 #include "io/prompts.h"
@@ -42,7 +42,7 @@ typedef struct sp_plan {
 } sp_plan;
 
 /* Free with sp_plan_free, also after a failure. */
-SP_CHECK sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_shard shard, const sp_engine *engine,
+SP_CHECK sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_run_shard shard, const sp_engine *engine,
                                 sp_error *err);
 
 /* SP_EARG that names --force when a file is there that these settings did not make, unless --force was given. */

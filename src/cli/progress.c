@@ -96,7 +96,10 @@ bool sp_progress_step(void *user, const sp_progress *progress)
 /* Labels come from prompts and ids: what JSON cannot hold as it is does not get through. */
 static void print_safe(const char *text)
 {
-    for (; *text != '\0'; text++) fputc((unsigned char)*text < 32 || *text == '"' || *text == '\\' ? '?' : *text, stderr);
+    for (; *text != '\0'; text++) {
+        bool safe = (unsigned char)*text >= 32 && *text != 127 && *text != '"' && *text != '\\';
+        fputc(safe ? *text : '?', stderr);
+    }
 }
 
 void sp_progress_done(sp_progress_view *view, const char *label)

@@ -41,8 +41,9 @@ json_t *sp_report_make(const sp_engine *engine, const sp_request *request, const
                                 rounded(result->vq_ms));
     json_t *window = request->window == 0 ? json_string("auto") : json_integer(request->window);
     json_t *report = json_pack("{ss ss so sI ss ss ss ss si ss so sf sf si sf ss*}",
-        "method", result->method, "exactness", sp_exactness_name(result->exactness), "seed", sp_json_seed(request->seed),
-        "image", (json_int_t)request->image, "model", model, "model_fingerprint", info.fingerprint, "dtype", info.dtype,
+        "method", result->method, "exactness", sp_exactness_name(result->exactness),
+        "seed", sp_json_seed(request->seed), "image", (json_int_t)request->image, "model", model, "model_fingerprint",
+        info.fingerprint, "dtype", info.dtype,
         "kernels", info.kernels, "threads", info.threads, "prompt", request->prompt, "window", window,
         "cfg_scale", sp_number_shortest(request->cfg_scale), "temperature", sp_number_shortest(request->temperature),
         "top_k", request->top_k, "top_p", sp_number_shortest(request->top_p), "file", file);

@@ -2,17 +2,17 @@
 
 #include <stdlib.h>
 
-int sp_series_add(sp_series *series, double value)
+bool sp_series_add(sp_series *series, double value)
 {
     if (series->count == series->capacity) {
         size_t capacity = series->capacity > 0 ? 2 * series->capacity : 64;
         double *values = reallocarray(series->values, capacity, sizeof *values);
-        if (values == NULL) return -1;
+        if (values == NULL) return false;
         series->values = values;
         series->capacity = capacity;
     }
     series->values[series->count++] = value;
-    return 0;
+    return true;
 }
 
 static int compare(const void *a, const void *b)

@@ -1,6 +1,7 @@
 #ifndef SP_SERIES_H
 #define SP_SERIES_H
 /* Measurements of one kind and their order statistics. */
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct sp_series {
@@ -8,8 +9,8 @@ typedef struct sp_series {
     size_t count, capacity;
 } sp_series;
 
-/* 0, or -1 when memory ran out. */
-int sp_series_add(sp_series *series, double value);
+/* false when memory ran out. */
+bool sp_series_add(sp_series *series, double value);
 
 /* Quantile q in [0, 1], linear between neighbours; sorts the values. 0 for no values. */
 double sp_series_quantile(sp_series *series, double q);

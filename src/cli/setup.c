@@ -103,8 +103,7 @@ sp_status sp_setup_writable(const char *path, sp_error *err)
     if (length >= sizeof folder) return SP_FAIL(err, SP_EOUTPUT, "%.80s...: the path is too long", path);
     memcpy(folder, path, length);
     folder[length] = '\0';
-    if (slash == path) strcpy(folder, "/");
-    const char *parent = slash == NULL ? "." : folder;
+    const char *parent = slash == NULL ? "." : slash == path ? "/" : folder;
     if (access(parent, W_OK) == 0) return SP_OK;
     return SP_FAIL_ERRNO(err, SP_EOUTPUT, errno, "cannot write in folder %s: %s; make it or choose another", parent,
                          strerror(errno));
@@ -132,6 +131,13 @@ sp_status sp_setup_write_json(const char *path, const json_t *document, size_t f
     }
     free(text);
     return status;
+}
+
+void sp_setup_print_memory(const sp_engine *engine)
+{
+    sp_model_info info = sp_engine_info(engine);
+    printf("%zu bytes: weights %zu, session %zu (keys and values %zu)\n", info.weight_bytes + info.session_bytes,
+           info.weight_bytes, info.session_bytes, info.kv_bytes);
 }
 
 void sp_setup_note(const sp_options *options, const char *format, ...)

@@ -24,6 +24,9 @@ SP_CHECK sp_status sp_setup_absent(const char *path, bool force, sp_error *err);
 /* JSON text and a newline to path, or to standard output for "-". document is borrowed; flags are jansson's. */
 SP_CHECK sp_status sp_setup_write_json(const char *path, const json_t *document, size_t flags, sp_error *err);
 
+/* What --dry-run says of memory, on standard output. */
+void sp_setup_print_memory(const sp_engine *engine);
+
 /* A line for people on standard error: "specular: ...". */
 void sp_setup_note(const sp_options *options, const char *format, ...) SP_PRINTF(2, 3);
 

@@ -17,16 +17,16 @@ static sp_status read_variable(const char *name, int64_t low, int64_t fallback, 
                    text, (int)low, (int)INT32_MAX);
 }
 
-static sp_status set_shard(sp_shard *out, int64_t index, int64_t count, const char *origin, sp_error *err)
+static sp_status set_shard(sp_run_shard *out, int64_t index, int64_t count, const char *origin, sp_error *err)
 {
     if (index >= count || count > MOST)
-        return SP_FAIL(err, SP_EARG, "%s: shard %lld of %lld, expected 0 to %lld of at most %d; give --shard I/N", origin,
-                       (long long)index, (long long)count, (long long)count - 1, (int)MOST);
-    *out = (sp_shard){(size_t)index, (size_t)count, origin};
+        return SP_FAIL(err, SP_EARG, "%s: shard %lld of %lld, expected 0 to %lld of at most %d; give --shard I/N",
+                       origin, (long long)index, (long long)count, (long long)count - 1, (int)MOST);
+    *out = (sp_run_shard){(size_t)index, (size_t)count, origin};
     return SP_OK;
 }
 
-static sp_status from_slurm(sp_shard *out, sp_error *err)
+static sp_status from_slurm(sp_run_shard *out, sp_error *err)
 {
     int64_t id, least, step, jobs, task, tasks;
     SP_TRY(read_variable("SLURM_ARRAY_TASK_MIN", 0, 0, &least, err));
@@ -38,9 +38,9 @@ static sp_status from_slurm(sp_shard *out, sp_error *err)
     return set_shard(out, (id - least) / step * tasks + task, jobs * tasks, "Slurm", err);
 }
 
-sp_status sp_shard_parse(const char *text, sp_shard *out, sp_error *err)
+sp_status sp_run_shard_parse(const char *text, sp_run_shard *out, sp_error *err)
 {
-    *out = (sp_shard){0, 1, NULL};
+    *out = (sp_run_shard){0, 1, NULL};
     if (strcmp(text, "auto") == 0) {
         if ((getenv("SLURM_ARRAY_TASK_ID") && getenv("SLURM_ARRAY_TASK_COUNT")) ||
             (getenv("SLURM_PROCID") && getenv("SLURM_NTASKS")))

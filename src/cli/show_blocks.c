@@ -1,5 +1,5 @@
-/* Text cells: each half block shows two pixels, ink above and paper below, in 24-bit colour. Under NO_COLOR each cell is
- * a character of about the same darkness instead. Pixels are means over the area that they stand for. */
+/* Text cells: each half block shows two pixels, ink above and paper below, in 24-bit colour. Under NO_COLOR each cell
+ * is a character of about the same darkness instead. Pixels are means over the area that they stand for. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,8 @@
 static void mean_colour(const sp_show_picture *picture, size_t column, size_t half, unsigned mean[3])
 {
     size_t left = column * picture->width / picture->columns, right = (column + 1) * picture->width / picture->columns;
-    size_t top = half * picture->height / (2 * picture->rows), bottom = (half + 1) * picture->height / (2 * picture->rows);
+    size_t halves = 2 * picture->rows;
+    size_t top = half * picture->height / halves, bottom = (half + 1) * picture->height / halves;
     if (right == left) right++;
     if (bottom == top) bottom++;
     size_t sum[3] = {0}, count = (right - left) * (bottom - top);

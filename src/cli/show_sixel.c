@@ -73,8 +73,8 @@ static void put_band(const uint8_t *indices, size_t width)
 static void put_palette(void)
 {
     for (int i = 0; i < COLOURS; i++)
-        printf("#%d;2;%d;%d;%d", i, i / (LEVELS * LEVELS) * 100 / (LEVELS - 1), i / LEVELS % LEVELS * 100 / (LEVELS - 1),
-               i % LEVELS * 100 / (LEVELS - 1));
+        printf("#%d;2;%d;%d;%d", i, i / (LEVELS * LEVELS) * 100 / (LEVELS - 1),
+               i / LEVELS % LEVELS * 100 / (LEVELS - 1), i % LEVELS * 100 / (LEVELS - 1));
 }
 
 sp_status sp_show_sixel(const sp_show_picture *picture, sp_error *err)

@@ -12,7 +12,13 @@ enum { STEPS_LIMIT = 64, DEPTH_LIMIT = 8 };
 /* What ByteLevel splits by, from GPT-2. */
 static const char byte_level_regex[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-static const char punctuation_regex[] = "[!-/:-@\\[-`{-~\\p{P}]";
+
+/* ASCII's and that of Unicode 8, at which the reference implementation's table stands. */
+static const char punctuation_regex[] =
+    "[!-/:-@\\[-`{-~\\x{166d}\\x{111c9}]|"
+    "(?![\\x{61d}\\x{9fd}-\\x{a76}\\x{c77}-\\x{c84}\\x{1b7d}\\x{1b7e}\\x{2e43}-\\x{2e5d}\\x{10ead}-\\x{10f89}"
+    "\\x{1144b}-\\x{1145d}\\x{11660}-\\x{116b9}\\x{1183b}-\\x{11fff}\\x{12ff1}\\x{12ff2}\\x{16e97}-\\x{16fe2}"
+    "\\x{1e95e}\\x{1e95f}])\\p{P}";
 
 /* Cuts at the matches of pattern, or puts a space before a word that has none. */
 typedef struct split_step {

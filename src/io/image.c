@@ -192,7 +192,6 @@ static sp_status read_png_header(png_context *context, png_structp png, png_info
     png_set_user_limits(png, SIDE_LIMIT, SIDE_LIMIT);
     png_set_chunk_malloc_max(png, CHUNK_LIMIT);
     png_set_chunk_cache_max(png, CHUNKS_LIMIT);
-    if (!pixels) png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, (png_const_bytep) "IDAT", 1);
     png_read_info(png, info);
     out->width = png_get_image_width(png, info);
     out->height = png_get_image_height(png, info);
@@ -213,6 +212,12 @@ static sp_status read_png_pixels(png_context *context, png_structp png, png_info
         png_set_filler(png, 0xFF, PNG_FILLER_AFTER);
         png_read_update_info(png, info);
         png_read_image(png, rows);
+    } else {
+        /* libpng has no way past pixels but through them, and text may follow. */
+        int passes = png_set_interlace_handling(png);
+        png_read_update_info(png, info);
+        for (png_uint_32 row = 0; row < (png_uint_32)passes * png_get_image_height(png, info); row++)
+            png_read_row(png, NULL, NULL);
     }
     png_read_end(png, info);
     return SP_OK;

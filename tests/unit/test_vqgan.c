@@ -1,0 +1,535 @@
+/* The VQGAN codec on weights made by formula: against PyTorch (test_vqgan.json), between back ends, and refusing what
+ * it should. */
+#include <jansson.h>
+
+#include "base/arena.h"
+#include "support.h"
+#include "vq/codec.h"
+
+enum { ROWS = 4, COLUMNS = 5, MAX_TENSORS = 400 };
+
+typedef struct entry {
+    char name[64];
+    size_t rank, shape[4], count, offset;
+} entry;
+
+/* A safetensors image under construction. */
+typedef struct checkpoint {
+    sp_codec_config config;
+    entry entries[MAX_TENSORS];
+    size_t n;
+    uint16_t *data; /* bf16 */
+    size_t total;
+    char *image;
+    size_t size;
+    sp_tensors *tensors;
+} checkpoint;
+
+static const sp_codec_config MIDDLE = {
+    .kind = "vqgan", .channels = 8, .channel_mult = {1, 2}, .n_levels = 2, .blocks_per_level = 1, .z_channels = 6,
+    .attention = SP_VQ_ATTENTION_MIDDLE, .n_codes = 40, .code_dim = 4, .l2_normalised = true, .groups = 4,
+    .group_norm_eps = 1e-6f, .rows = ROWS, .columns = COLUMNS};
+static const sp_codec_config LOWEST = {
+    .kind = "vqgan", .channels = 16, .channel_mult = {1, 1, 3}, .n_levels = 3, .blocks_per_level = 2, .z_channels = 12,
+    .attention = SP_VQ_ATTENTION_LOWEST, .n_codes = 64, .code_dim = 8, .l2_normalised = true, .groups = 8,
+    .group_norm_eps = 1e-6f, .rows = ROWS, .columns = COLUMNS};
+
+static void add(checkpoint *c, size_t rank, size_t a, size_t b, size_t size, const char *format, ...)
+{
+    entry *e = &c->entries[c->n++];
+    va_list arguments;
+    assert_true(c->n <= MAX_TENSORS);
+    *e = (entry){.rank = rank, .shape = {a, b, size, size}, .count = a * (rank > 1 ? b : 1) * size * size};
+    va_start(arguments, format);
+    vsnprintf(e->name, sizeof e->name, format, arguments);
+    va_end(arguments);
+}
+
+static void add_conv(checkpoint *c, const char *prefix, const char *part, size_t n, size_t k, size_t size)
+{
+    add(c, 4, n, k, size, "%s%s.weight", prefix, part);
+    add(c, 1, n, 1, 1, "%s%s.bias", prefix, part);
+}
+
+static void add_norm(checkpoint *c, const char *prefix, const char *part, size_t channels)
+{
+    add(c, 1, channels, 1, 1, "%s%s.weight", prefix, part);
+    add(c, 1, channels, 1, 1, "%s%s.bias", prefix, part);
+}
+
+static void add_res(checkpoint *c, const char *prefix, size_t before, size_t after)
+{
+    add_norm(c, prefix, ".norm1", before);
+    add_conv(c, prefix, ".conv1", after, before, 3);
+    add_norm(c, prefix, ".norm2", after);
+    add_conv(c, prefix, ".conv2", after, after, 3);
+    if (before != after) add_conv(c, prefix, ".nin_shortcut", after, before, 1);
+}
+
+static void add_attention(checkpoint *c, const char *prefix, size_t channels)
+{
+    add_norm(c, prefix, ".norm", channels);
+    add_conv(c, prefix, ".q", channels, channels, 1);
+    add_conv(c, prefix, ".k", channels, channels, 1);
+    add_conv(c, prefix, ".v", channels, channels, 1);
+    add_conv(c, prefix, ".proj_out", channels, channels, 1);
+}
+
+static void add_network(checkpoint *c, bool decoder)
+{
+    const sp_codec_config *v = &c->config;
+    const char *side = decoder ? "decoder" : "encoder";
+    size_t last = v->n_levels - 1, deepest = v->channels * v->channel_mult[last];
+    size_t before = decoder ? deepest : v->channels;
+    char name[64];
+    snprintf(name, sizeof name, "%s.conv_in", side);
+    add_conv(c, name, "", before, decoder ? v->z_channels : 3, 3);
+    for (size_t i = 0; i <= last; i++) {
+        size_t level = decoder ? last - i : i, width = v->channels * v->channel_mult[level];
+        for (size_t block = 0; block < v->blocks_per_level + (decoder ? 1 : 0); block++) {
+            snprintf(name, sizeof name, "%s.conv_blocks.%zu.res.%zu", side, i, block);
+            add_res(c, name, before, width);
+            before = width;
+            snprintf(name, sizeof name, "%s.conv_blocks.%zu.attn.%zu", side, i, block);
+            if (v->attention == SP_VQ_ATTENTION_LOWEST && level == last) add_attention(c, name, width);
+        }
+        snprintf(name, sizeof name, "%s.conv_blocks.%zu.%s.conv", side, i, decoder ? "upsample" : "downsample");
+        if (i < last) add_conv(c, name, "", width, width, 3);
+    }
+    snprintf(name, sizeof name, "%s.mid.0", side);
+    add_res(c, name, deepest, deepest);
+    snprintf(name, sizeof name, "%s.mid.1", side);
+    add_attention(c, name, deepest);
+    snprintf(name, sizeof name, "%s.mid.2", side);
+    add_res(c, name, deepest, deepest);
+    add_norm(c, side, ".norm_out", before);
+    add_conv(c, side, ".conv_out", decoder ? 3 : v->z_channels, before, 3);
+}
+
+static int order(const void *a, const void *b) { return strcmp(((const entry *)a)->name, ((const entry *)b)->name); }
+
+/* The same formula as test_vqgan.py, for the tensor that is index-th by name. */
+static void fill_tensor(checkpoint *c, size_t index)
+{
+    const entry *e = &c->entries[index];
+    size_t suffix = strlen(e->name) - 6;
+    bool gain = strstr(e->name, "norm") && strcmp(e->name + suffix, "weight") == 0;
+    for (size_t i = 0; i < e->count; i++) {
+        double v = (double)sp_test_value((uint32_t)index, i);
+        if (e->rank == 4) v *= sqrt(3.0 / (double)(e->count / e->shape[0]));
+        else if (e->rank == 1) v = gain ? 1.0 + 0.25 * v : 0.125 * v;
+        c->data[e->offset + i] = sp_f32_to_bf16((float)v);
+    }
+}
+
+static checkpoint *make_checkpoint(const sp_codec_config *config)
+{
+    checkpoint *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    c->config = *config;
+    add_network(c, true);
+    add_network(c, false);
+    add_conv(c, "post_quant_conv", "", config->z_channels, config->code_dim, 1);
+    add_conv(c, "quant_conv", "", config->code_dim, config->z_channels, 1);
+    add(c, 2, config->n_codes, config->code_dim, 1, "quantize.embedding.weight");
+    qsort(c->entries, c->n, sizeof *c->entries, order);
+    for (size_t i = 0; i < c->n; c->total += c->entries[i++].count) c->entries[i].offset = c->total;
+    c->data = malloc(c->total * sizeof *c->data);
+    assert_non_null(c->data);
+    for (size_t i = 0; i < c->n; i++) fill_tensor(c, i);
+    return c;
+}
+
+/* The data of a tensor, to be changed before the checkpoint is opened. */
+static uint16_t *tensor_data(checkpoint *c, const char *name, size_t *count)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        if (strcmp(c->entries[i].name, name) != 0) continue;
+        *count = c->entries[i].count;
+        return c->data + c->entries[i].offset;
+    }
+    fail_msg("no tensor %s", name);
+    return NULL;
+}
+
+/* Parses the image, with the tensors whose names start with `without` left out. */
+static const sp_tensors *open_checkpoint(checkpoint *c, const char *without)
+{
+    size_t length = 1, capacity = c->n * 200 + 64;
+    sp_tensors_close(c->tensors);
+    free(c->image);
+    c->image = calloc(1, 8 + capacity + c->total * sizeof *c->data);
+    assert_non_null(c->image);
+    char *header = c->image + 8;
+    header[0] = '{';
+    /* What is left out keeps its bytes under another name, since a file may have no holes. */
+    for (size_t i = 0; i < c->n; i++) {
+        const entry *e = &c->entries[i];
+        const char *out = without && strncmp(e->name, without, strlen(without)) == 0 ? "left-out." : "";
+        length += (size_t)snprintf(header + length, capacity - length, "%s\"%s%s\":{\"dtype\":\"BF16\",\"shape\":[%zu",
+                                   i ? "," : "", out, e->name, e->shape[0]);
+        for (size_t d = 1; d < e->rank; d++)
+            length += (size_t)snprintf(header + length, capacity - length, ",%zu", e->shape[d]);
+        length += (size_t)snprintf(header + length, capacity - length, "],\"data_offsets\":[%zu,%zu]}", 2 * e->offset,
+                                   2 * (e->offset + e->count));
+    }
+    header[length++] = '}';
+    while (length % 8) header[length++] = ' ';
+    for (int i = 0; i < 8; i++) c->image[i] = (char)(unsigned char)(length >> 8 * i & 255);
+    memcpy(header + length, c->data, c->total * sizeof *c->data);
+    c->size = 8 + length + c->total * sizeof *c->data;
+    SP_TEST_OK(sp_tensors_parse(&c->tensors, "test.safetensors", c->image, c->size, err));
+    return c->tensors;
+}
+
+static void free_checkpoint(checkpoint *c)
+{
+    sp_tensors_close(c->tensors);
+    free(c->image);
+    free(c->data);
+    free(c);
+}
+
+typedef struct result {
+    uint8_t rgb[ROWS * 4 * COLUMNS * 4 * 3];
+    int32_t codes[ROWS * COLUMNS];
+    size_t n_pixels; /* times 3 */
+} result;
+
+static void make_tokens(const sp_codec_config *config, int32_t tokens[ROWS * COLUMNS])
+{
+    for (int i = 0; i < ROWS * COLUMNS; i++) tokens[i] = (7 * i + 3) % (int)config->n_codes;
+}
+
+static sp_status open_codec(sp_codec **codec, const checkpoint *c, const char *ops, sp_pool *pool, sp_error *err)
+{
+    return sp_codec_open(codec, &c->config, c->tensors, sp_ops_find(ops), pool, err);
+}
+
+/* Decodes the tokens of make_tokens, and encodes `picture`, or what was decoded if it is NULL. */
+static result run(const checkpoint *c, const char *ops, int threads, const uint8_t *picture)
+{
+    result r = {.n_pixels = 0};
+    int32_t tokens[ROWS * COLUMNS];
+    sp_codec *codec;
+    sp_pool *pool;
+    make_tokens(&c->config, tokens);
+    SP_TEST_OK(sp_pool_open(&pool, threads, err));
+    SP_TEST_OK(open_codec(&codec, c, ops, pool, err));
+    r.n_pixels = sp_codec_height(codec) * sp_codec_width(codec) * 3;
+    assert_true(r.n_pixels <= sizeof r.rgb);
+    SP_TEST_OK(sp_codec_decode(codec, tokens, r.rgb, err));
+    SP_TEST_OK(sp_codec_encode(codec, picture ? picture : r.rgb, r.codes, err));
+    sp_codec_close(codec);
+    sp_pool_close(pool);
+    return r;
+}
+
+static double grey(double pixel) { return fmin(fmax((pixel + 1) * 127.5, 0), 255); }
+
+/* PyTorch's pixels to half a grey level and what 1e-4 of float arithmetic can add; its codes exactly (they win by more
+ * than 1e-3, as the file says). */
+static void pytorch_agrees(void **state)
+{
+    (void)state;
+    json_t *root = json_load_file(SP_SOURCE_DIR "/tests/unit/test_vqgan.json", 0, NULL);
+    assert_non_null(root);
+    for (int which = 0; which < 2; which++) {
+        const json_t *golden = json_object_get(root, which ? "lowest" : "middle");
+        const json_t *pixels = json_object_get(golden, "pixels"), *codes = json_object_get(golden, "codes");
+        checkpoint *c = make_checkpoint(which ? &LOWEST : &MIDDLE);
+        uint8_t picture[sizeof((result *)0)->rgb];
+        open_checkpoint(c, NULL);
+        for (size_t i = 0; i < json_array_size(pixels); i++)
+            picture[i] = (uint8_t)rint(grey(json_real_value(json_array_get(pixels, i))));
+        for (const char *const *name = sp_ops_names(); *name; name++) {
+            result r = run(c, *name, 1, picture);
+            assert_int_equal(r.n_pixels, json_array_size(pixels));
+            for (size_t i = 0; i < r.n_pixels; i++) {
+                double expected = grey(json_real_value(json_array_get(pixels, i)));
+                if (fabs((double)r.rgb[i] - expected) > 0.5 + 1e-4 * 127.5)
+                    fail_msg("%s: value %zu is %d, expected %.3f", *name, i, r.rgb[i], expected);
+            }
+            for (size_t i = 0; i < ROWS * COLUMNS; i++)
+                assert_int_equal(r.codes[i], json_integer_value(json_array_get(codes, i)));
+        }
+        free_checkpoint(c);
+    }
+    json_decref(root);
+}
+
+/* bf16 arithmetic moves a pixel by up to D from f32, measured on ref. Another back end sums in another order, which
+ * can round an activation the other way and so move a pixel by as much again, but not by more than both. */
+static void bf16_is_as_close_as_the_reference(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&LOWEST);
+    open_checkpoint(c, NULL);
+    result exact = run(c, "ref", 1, NULL);
+    c->config.bf16 = true;
+    result rounded = run(c, "ref", 1, exact.rgb);
+    int moved = 0;
+    for (size_t i = 0; i < exact.n_pixels; i++) {
+        int d = abs((int)exact.rgb[i] - (int)rounded.rgb[i]);
+        moved = d > moved ? d : moved;
+    }
+    assert_in_range(moved, 1, 8); /* 0 would mean that nothing was rounded */
+    for (const char *const *name = sp_ops_names(); *name; name++) {
+        result r = run(c, *name, 2, exact.rgb);
+        for (size_t i = 0; i < r.n_pixels; i++) assert_true(abs((int)exact.rgb[i] - (int)r.rgb[i]) <= 2 * moved);
+        assert_memory_not_equal(r.rgb, exact.rgb, r.n_pixels);
+    }
+    free_checkpoint(c);
+}
+
+static void threads_do_not_show(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&LOWEST);
+    open_checkpoint(c, NULL);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        c->config.bf16 = bf16;
+        for (const char *const *name = sp_ops_names(); *name; name++) {
+            result one = run(c, *name, 1, NULL);
+            for (int threads = 2; threads <= 3; threads++) {
+                result more = run(c, *name, threads, NULL);
+                assert_memory_equal(one.rgb, more.rgb, one.n_pixels);
+                assert_memory_equal(one.codes, more.codes, sizeof one.codes);
+            }
+        }
+    }
+    free_checkpoint(c);
+}
+
+/* quant_conv gives one point everywhere; its nearest code is short, while longer ones have a larger product with it. */
+static void codes_that_are_not_normalised_are_found_by_distance(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&MIDDLE);
+    size_t count = 0, width = MIDDLE.code_dim;
+    c->config.l2_normalised = false;
+    uint16_t *weights = tensor_data(c, "quant_conv.weight", &count);
+    memset(weights, 0, count * sizeof *weights);
+    uint16_t *point = tensor_data(c, "quant_conv.bias", &count);
+    uint16_t *codes = tensor_data(c, "quantize.embedding.weight", &count);
+    for (size_t i = 0; i < count; i++) codes[i] = sp_f32_to_bf16((float)(i / width) * 0.5f);
+    for (size_t i = 0; i < width; i++) point[i] = sp_f32_to_bf16(2.125f); /* code 4 is 2, code 5 is 2.5 */
+    open_checkpoint(c, NULL);
+    for (const char *const *name = sp_ops_names(); *name; name++) {
+        result r = run(c, *name, 1, NULL);
+        for (size_t i = 0; i < ROWS * COLUMNS; i++) assert_int_equal(r.codes[i], 4);
+    }
+    free_checkpoint(c);
+}
+
+static void llamagen_cuts_where_the_sample_model_rounds(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&MIDDLE);
+    size_t count = 0;
+    uint16_t *weights = tensor_data(c, "decoder.conv_out.weight", &count);
+    memset(weights, 0, count * sizeof *weights);
+    uint16_t *bias = tensor_data(c, "decoder.conv_out.bias", &count);
+    static const float colour[3] = {0.0f, -2.0f, 0.25f}; /* (x + 1) * 127.5 = 127.5, below 0, 159.375 */
+    for (size_t i = 0; i < 3; i++) bias[i] = sp_f32_to_bf16(colour[i]);
+    open_checkpoint(c, NULL);
+    result r = run(c, "ref", 1, NULL);
+    assert_true(r.rgb[0] == 128 && r.rgb[1] == 0 && r.rgb[2] == 159); /* 127.5 to even */
+    for (size_t i = 0; i < 3; i++) bias[i] = sp_f32_to_bf16(i ? 2.0f : 0.0078125f); /* 128.496, rounded 128 */
+    open_checkpoint(c, NULL);
+    c->config.llamagen_pixels = true;
+    r = run(c, "ref", 1, NULL);
+    assert_true(r.rgb[0] == 128 && r.rgb[1] == 255 && r.rgb[2] == 255); /* floor(128.996) */
+    free_checkpoint(c);
+}
+
+static void without_an_encoder_it_only_decodes(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&MIDDLE);
+    open_checkpoint(c, NULL);
+    result whole = run(c, "auto", 1, NULL);
+    open_checkpoint(c, "encoder.");
+    int32_t tokens[ROWS * COLUMNS];
+    sp_codec *codec;
+    sp_error refusal = {0};
+    uint8_t rgb[sizeof whole.rgb];
+    make_tokens(&c->config, tokens);
+    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    SP_TEST_OK(sp_codec_decode(codec, tokens, rgb, err));
+    assert_memory_equal(rgb, whole.rgb, whole.n_pixels);
+    assert_int_equal(sp_codec_encode(codec, rgb, tokens, &refusal), SP_EUNSUPPORTED);
+    assert_non_null(strstr(refusal.message, "encoder"));
+    sp_codec_close(codec);
+    free_checkpoint(c);
+}
+
+static void every_missing_or_misshapen_tensor_is_named(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&LOWEST);
+    for (size_t i = 0; i < c->n; i++) {
+        entry *e = &c->entries[i];
+        sp_codec *codec;
+        if (strcmp(e->name, "encoder.conv_in.weight") != 0) {
+            sp_error err = {0};
+            open_checkpoint(c, e->name);
+            assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_EFORMAT);
+            assert_null(codec);
+            if (!strstr(err.message, e->name)) fail_msg("'%s' does not name %s", err.message, e->name);
+        }
+        entry kept = *e;
+        sp_error err = {0};
+        *e = (entry){.rank = 2, .shape = {kept.count, 1}, .count = kept.count, .offset = kept.offset};
+        memcpy(e->name, kept.name, sizeof e->name);
+        open_checkpoint(c, NULL);
+        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_EFORMAT);
+        if (!strstr(err.message, e->name)) fail_msg("'%s' does not name %s", err.message, e->name);
+        *e = kept;
+    }
+    free_checkpoint(c);
+}
+
+static void every_nan_weight_is_named(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&LOWEST);
+    for (size_t i = 0; i < c->n; i++) {
+        const entry *e = &c->entries[i];
+        uint16_t *last = &c->data[e->offset + e->count - 1], kept = *last;
+        sp_error err = {0};
+        sp_codec *codec;
+        *last = 0x7FC0;
+        open_checkpoint(c, NULL);
+        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_EFORMAT);
+        if (!strstr(err.message, e->name)) fail_msg("'%s' does not name %s", err.message, e->name);
+        *last = kept;
+    }
+    free_checkpoint(c);
+}
+
+static void an_overflow_is_never_a_picture(void **state)
+{
+    (void)state;
+    for (const char *const *name = sp_ops_names(); *name; name++) {
+        checkpoint *c = make_checkpoint(&MIDDLE);
+        int32_t tokens[ROWS * COLUMNS];
+        uint8_t rgb[sizeof((result *)0)->rgb] = {0};
+        sp_codec *codec;
+        size_t count = 0;
+        make_tokens(&c->config, tokens);
+        static const char *const huge[] = {"decoder.conv_out.weight", "encoder.conv_out.weight", "quant_conv.weight"};
+        for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
+            uint16_t *weights = tensor_data(c, huge[i], &count);
+            for (size_t j = 0; j < count; j++) weights[j] = sp_f32_to_bf16(3e38f);
+        }
+        open_checkpoint(c, NULL);
+        SP_TEST_OK(open_codec(&codec, c, *name, NULL, err));
+        sp_error decoding = {0}, encoding = {0};
+        assert_int_equal(sp_codec_decode(codec, tokens, rgb, &decoding), SP_EFORMAT);
+        assert_int_equal(sp_codec_encode(codec, rgb, tokens, &encoding), SP_EFORMAT);
+        assert_non_null(strstr(decoding.message, "overflow"));
+        assert_non_null(strstr(encoding.message, "overflow"));
+        sp_codec_close(codec);
+        free_checkpoint(c);
+    }
+}
+
+static void bad_arguments_are_refused(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&MIDDLE);
+    int32_t tokens[ROWS * COLUMNS];
+    uint8_t rgb[sizeof((result *)0)->rgb];
+    sp_codec *codec;
+    open_checkpoint(c, NULL);
+    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    for (int i = 0; i < 2; i++) {
+        sp_error err = {0};
+        make_tokens(&c->config, tokens);
+        tokens[ROWS * COLUMNS - 1] = i ? (int32_t)MIDDLE.n_codes : -1;
+        assert_int_equal(sp_codec_decode(codec, tokens, rgb, &err), SP_EARG);
+        assert_non_null(strstr(err.message, "token 19"));
+    }
+    sp_codec_close(codec);
+    const struct { size_t offset, value; sp_status status; } wrong[] = {
+        {offsetof(sp_codec_config, groups), 3, SP_EFORMAT},
+        {offsetof(sp_codec_config, groups), 0, SP_EFORMAT},
+        {offsetof(sp_codec_config, channels), 0, SP_EFORMAT},
+        {offsetof(sp_codec_config, channels), SIZE_MAX, SP_EFORMAT},
+        {offsetof(sp_codec_config, channel_mult), 0, SP_EFORMAT},
+        {offsetof(sp_codec_config, channel_mult), 65, SP_EFORMAT},
+        {offsetof(sp_codec_config, rows), 0, SP_EFORMAT},
+        {offsetof(sp_codec_config, rows), SIZE_MAX / 2, SP_ENOMEM},
+        {offsetof(sp_codec_config, n_levels), 0, SP_EFORMAT},
+        {offsetof(sp_codec_config, n_levels), 9, SP_EFORMAT},
+        {offsetof(sp_codec_config, z_channels), 7, SP_EFORMAT},
+        {offsetof(sp_codec_config, code_dim), 5, SP_EFORMAT},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        sp_error err = {0};
+        c->config = MIDDLE;
+        memcpy((char *)&c->config + wrong[i].offset, &wrong[i].value, sizeof wrong[i].value);
+        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), wrong[i].status);
+        assert_null(codec);
+    }
+    sp_error err = {0};
+    c->config = MIDDLE;
+    memcpy(c->config.kind, "vqgam", 6);
+    assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, "vqgam"));
+    free_checkpoint(c);
+}
+
+static size_t n_allocations, fail_at;
+
+static void *counting_allocate(size_t bytes)
+{
+    return ++n_allocations == fail_at ? NULL : aligned_alloc(64, bytes);
+}
+
+static void memory_is_taken_at_opening_and_its_want_reported(void **state)
+{
+    (void)state;
+    checkpoint *c = make_checkpoint(&MIDDLE);
+    int32_t tokens[ROWS * COLUMNS];
+    uint8_t rgb[sizeof((result *)0)->rgb];
+    sp_codec *codec;
+    make_tokens(&c->config, tokens);
+    open_checkpoint(c, NULL);
+    sp_alloc_hook(counting_allocate);
+    n_allocations = fail_at = 0;
+    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    size_t needed = n_allocations;
+    SP_TEST_OK(sp_codec_decode(codec, tokens, rgb, err));
+    SP_TEST_OK(sp_codec_encode(codec, rgb, tokens, err));
+    assert_int_equal(n_allocations, needed);
+    sp_codec_close(codec);
+    for (size_t i = 1; i <= needed; i++) {
+        sp_error err = {0};
+        n_allocations = 0;
+        fail_at = i;
+        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_ENOMEM);
+        assert_null(codec);
+    }
+    sp_alloc_hook(NULL);
+    free_checkpoint(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pytorch_agrees),
+        cmocka_unit_test(bf16_is_as_close_as_the_reference),
+        cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(codes_that_are_not_normalised_are_found_by_distance),
+        cmocka_unit_test(llamagen_cuts_where_the_sample_model_rounds),
+        cmocka_unit_test(without_an_encoder_it_only_decodes),
+        cmocka_unit_test(every_missing_or_misshapen_tensor_is_named),
+        cmocka_unit_test(every_nan_weight_is_named),
+        cmocka_unit_test(an_overflow_is_never_a_picture),
+        cmocka_unit_test(bad_arguments_are_refused),
+        cmocka_unit_test(memory_is_taken_at_opening_and_its_want_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

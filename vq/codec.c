@@ -64,10 +64,10 @@ size_t sp_codec_bytes(const sp_codec *codec)
     return codec->ops->bytes(codec->state) + codec->height * codec->width * 3 * sizeof *codec->pixels;
 }
 
-/* LlamaGen cuts 127.5 x + 128 to a whole number, which is rounding but for x where 127.5 x lies near a half. */
-static uint8_t grey(float x, bool llamagen)
+/* [-1, 1] to 0 .. 255, halves upwards, as LlamaGen saves its pictures. */
+static uint8_t grey(float x)
 {
-    float value = llamagen ? floorf(127.5f * x + 128.0f) : rintf((x + 1.0f) * 127.5f);
+    float value = floorf(127.5f * x + 128.0f);
     return (uint8_t)(value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value);
 }
 
@@ -84,7 +84,7 @@ sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, 
             return SP_FAIL(err, SP_EFORMAT,
                            "codec: pixel (%zu, %zu) came out as %g: expected a colour; the weights overflow, fetch "
                            "them again", i / 3 % codec->width, i / 3 / codec->width, (double)codec->pixels[i]);
-        rgb[i] = grey(codec->pixels[i], c->llamagen_pixels);
+        rgb[i] = grey(codec->pixels[i]);
     }
     return SP_OK;
 }

@@ -30,7 +30,6 @@ typedef struct sp_codec_config {
     float group_norm_eps;
     size_t rows, columns;    /* of the token grid; the picture is 2^(n_levels - 1) times as large */
     bool bf16;               /* bf16 arithmetic where the weights are bf16; else float */
-    bool llamagen_pixels;    /* floor(clamp(127.5 x + 128)) instead of rounding (x + 1) * 127.5 */
 } sp_codec_config;
 
 typedef struct sp_codec sp_codec;

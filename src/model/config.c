@@ -161,7 +161,6 @@ static sp_status read(const json_t *root, const char *file, sp_model_config *c, 
     SP_TRY(prompt(root, file, c, err));
     SP_TRY(codes(root, file, c, err));
     SP_TRY(codec(root, file, c, err));
-    c->codec.llamagen_pixels = family->llamagen_pixels;
     return sampling(root, file, c, err);
 }
 

@@ -34,8 +34,7 @@ typedef enum {
 
 typedef struct sp_family {
     const char *name;
-    bool from_text;       /* prompts are text; else class numbers */
-    bool llamagen_pixels; /* LlamaGen's conversion of pixels to bytes */
+    bool from_text; /* prompts are text; else class numbers */
     const char *slots[SP_N_SLOTS];
 } sp_family;
 

@@ -6,7 +6,6 @@ extern const sp_family sp_family_llamagen;
 
 const sp_family sp_family_llamagen = {
     .name = "llamagen",
-    .llamagen_pixels = true,
     .slots = {
         [SP_SLOT_PREFIX] = "cls_embedding.embedding_table.weight",
         [SP_SLOT_CODES] = "tok_embeddings.weight",

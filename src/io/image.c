@@ -183,8 +183,7 @@ out:
 
 /* Header and limits. A picture whose rows could not come from so few bytes however well they were compressed is
  * refused before memory is taken for it. */
-static sp_status read_png_header(png_context *context, png_structp png, png_infop info, int pixels, sp_image *out,
-                                 sp_error *err)
+static sp_status read_png_header(png_context *context, png_structp png, png_infop info, sp_image *out, sp_error *err)
 {
     size_t size = context->size;
     if (setjmp(context->jump)) return fail_png(context, SP_EFORMAT, err);
@@ -195,7 +194,7 @@ static sp_status read_png_header(png_context *context, png_structp png, png_info
     png_read_info(png, info);
     out->width = png_get_image_width(png, info);
     out->height = png_get_image_height(png, info);
-    if (pixels && png_get_rowbytes(png, info) * out->height / DEFLATE_RATIO > size)
+    if (png_get_rowbytes(png, info) * out->height / DEFLATE_RATIO > size)
         return SP_FAIL(err, SP_EFORMAT, "%s: %zu bytes cannot hold %zu x %zu pixels; the file is cut", context->name,
                        size, out->width, out->height);
     return SP_OK;
@@ -290,7 +289,7 @@ sp_status sp_png_parse(const char *name, const void *data, size_t size, int pixe
         status = SP_FAIL(err, SP_ENOMEM, "%s: no memory for the picture", name);
         goto out;
     }
-    SP_GO(read_png_header(&context, png, info, pixels, out, err));
+    SP_GO(read_png_header(&context, png, info, out, err));
     if (pixels)
         SP_GO(read_pixels(&context, png, info, out, err));
     else

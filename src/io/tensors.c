@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/arena.h"
+#include "base/dtype.h"
 #include "base/file.h"
 #include "base/size.h"
 #include "io/json.h"
@@ -328,22 +329,6 @@ sp_status sp_tensors_get(const sp_tensors *tensors, const char *name, sp_shape s
     return SP_FAIL(err, SP_EFORMAT, "%s: tensor '%s' is %s, expected %s", tensors->path, name, found, expected);
 }
 
-static float float_of_bits(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static float float_of_half(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000u) << 16, rest = half & 0x7FFFu;
-    if (rest >= 0x7C00) return float_of_bits(sign | 0x7F800000u | (rest & 0x3FFu) << 13);
-    if (rest >= 0x0400) return float_of_bits(sign | ((rest << 13) + 0x38000000u));
-    float subnormal = (float)rest * 0x1p-24f;
-    return sign ? -subnormal : subnormal;
-}
-
 static float value_at(const sp_tensor *tensor, size_t i)
 {
     uint16_t half;
@@ -353,7 +338,7 @@ static float value_at(const sp_tensor *tensor, size_t i)
         return value;
     }
     memcpy(&half, (const char *)tensor->data + 2 * i, 2);
-    return tensor->dtype == SP_BF16 ? float_of_bits((uint32_t)half << 16) : float_of_half(half);
+    return tensor->dtype == SP_BF16 ? sp_bf16_to_f32(half) : sp_f16_to_f32(half);
 }
 
 static sp_status fail_value(const sp_tensor *tensor, size_t i, sp_error *err)

@@ -1,6 +1,6 @@
-/* Memory runs out at every place in turn, once or from there on: each failure is SP_ENOMEM in one line, and what is asked
- * again afterwards is right. Allocations are those of sp_alloc and of jansson. Leaks are found by LeakSanitizer, under
- * which tools/test runs this too. */
+/* Memory runs out at every place in turn, once or from there on: each failure is SP_ENOMEM in one line, and what is
+ * asked again afterwards is right. Allocations are those of sp_alloc and of jansson. Leaks are found by LeakSanitizer,
+ * under which tools/test runs this too. */
 #include "support.h"
 
 #include <jansson.h>

@@ -32,11 +32,15 @@ bool SP_CPU(pack_conv3x3)(sp_weight *out, const void *weights, sp_dtype dtype, s
     if (!sp_size_mul(panels, 9 * PANEL, &count) || !sp_size_mul(count, k, &count)) return false;
     float *data = sp_alloc(count, sizeof *data);
     if (!data) return false;
-    for (size_t output = 0; output < n; output++) {
-        float *panel = data + output / PANEL * PANEL * 9 * k + output % PANEL;
+    /* Channels outside outputs: the nine lines written stay in the first-level cache. */
+    for (size_t first = 0; first < n; first += PANEL) {
+        float *panel = data + first * 9 * k;
+        size_t live = n - first < PANEL ? n - first : PANEL;
         for (size_t channel = 0; channel < k; channel++)
-            for (size_t tap = 0; tap < 9; tap++)
-                panel[(tap * k + channel) * PANEL] = sp_load_float(weights, dtype, (output * k + channel) * 9 + tap);
+            for (size_t i = 0; i < live; i++)
+                for (size_t tap = 0; tap < 9; tap++)
+                    panel[(tap * k + channel) * PANEL + i] =
+                        sp_load_float(weights, dtype, ((first + i) * k + channel) * 9 + tap);
     }
     out->data = data;
     out->bytes = count * sizeof *data;

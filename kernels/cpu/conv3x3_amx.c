@@ -39,11 +39,12 @@ bool SP_CPU(pack_conv3x3)(sp_weight *out, const void *weights, sp_dtype dtype, s
     if (!sp_size_mul(blocks, 9 * SP_TILE_BYTES, &total) || !sp_size_mul(total, steps, &total)) return false;
     uint16_t *data = sp_alloc(total, 1);
     if (!data) return false;
+    const unsigned char *source = weights;
     for (size_t output = 0; output < n; output++) {
-        for (size_t i = 0; i < 9 * k; i++) {
-            size_t channel = i / 9, tap = i % 9, tile = (output / 16 * 9 + tap) * steps + channel / 32;
-            size_t at = tile * 512 + channel % 32 / 2 * 32 + output % 16 * 2 + channel % 2;
-            memcpy(&data[at], (const unsigned char *)weights + (output * k * 9 + i) * 2, 2);
+        for (size_t channel = 0; channel < k; channel++) {
+            size_t tile = output / 16 * 9 * steps + channel / 32;
+            uint16_t *to = data + tile * 512 + channel % 32 / 2 * 32 + output % 16 * 2 + channel % 2;
+            for (size_t tap = 0; tap < 9; tap++, source += 2) memcpy(to + tap * steps * 512, source, 2);
         }
     }
     out->data = data;

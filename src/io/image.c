@@ -18,6 +18,8 @@ enum {
     CHUNK_LIMIT = 16 << 20, /* bytes of one text */
     CHUNKS_LIMIT = 1000,    /* texts of one file */
     KEY_LIMIT = 79,         /* set by the format */
+    SIGNATURE = 8,          /* bytes at the start of a PNG */
+    CHUNK_FRAME = 12,       /* bytes of a chunk's length, name and checksum */
     DEFLATE_RATIO = 1032,   /* the most that deflate can shrink */
     COMPRESSION = 6         /* fixed, so that the bytes do not depend on a default */
 };
@@ -276,10 +278,25 @@ static sp_status copy_texts(const char *name, png_structp png, png_infop info, s
     return SP_OK;
 }
 
+/* Every chunk up to IEND is whole. libpng would take memory for the length that a chunk claims before it reads it. */
+static sp_status check_chunks(const char *name, const unsigned char *data, size_t size, sp_error *err)
+{
+    for (size_t at = SIGNATURE; size - at >= CHUNK_FRAME;) {
+        const unsigned char *chunk = data + at;
+        size_t length = png_get_uint_32(chunk);
+        if (length > size - at - CHUNK_FRAME) break;
+        if (memcmp(chunk + 4, "IEND", 4) == 0) return SP_OK;
+        at += length + CHUNK_FRAME;
+    }
+    return SP_FAIL(err, SP_EFORMAT, "%s: PNG of %zu bytes ends within a chunk; the file is cut", name, size);
+}
+
 sp_status sp_png_parse(const char *name, const void *data, size_t size, int pixels, sp_image *out, sp_error *err)
 {
     *out = (sp_image){0};
-    if (size < 8 || png_sig_cmp(data, 0, 8) != 0) return SP_FAIL(err, SP_EFORMAT, "%s: is not a PNG", name);
+    if (size < SIGNATURE || png_sig_cmp(data, 0, SIGNATURE) != 0)
+        return SP_FAIL(err, SP_EFORMAT, "%s: is not a PNG", name);
+    SP_TRY(check_chunks(name, data, size, err));
     png_context context = {.name = name, .data = data, .size = size};
     png_structp png =
         png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &context, on_error, on_warning, &context, on_allocate, on_free);

@@ -2,9 +2,10 @@
 #define SP_POOL_H
 /* A fixed set of threads that run one function at a time. n_threads - 1 threads are made; the caller is the last.
  *
- *     sp_pool_run(pool, work, &arguments);     // work(&arguments, thread, n_threads) on every thread; returns when all did
+ *     sp_pool_run(pool, work, &arguments);  // work(&arguments, share, n_threads) for share = 0 .. n_threads - 1
  *
- * Work is split by thread index alone, so a result never depends on timing. Threads spin for a while, then sleep. */
+ * Returns when every share is done. Work is split by share alone and memory is the share's, so a result never depends
+ * on timing or on which thread took which. Threads spin for a while, then sleep. */
 #include "base/error.h"
 
 typedef struct sp_pool sp_pool;

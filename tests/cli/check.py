@@ -1,0 +1,216 @@
+"""Checks of files that the command line wrote. Usage: check.py CHECK ARGUMENT..."""
+import base64
+import json
+import os
+import pty
+import re
+import struct
+import sys
+import zlib
+
+
+def chunks(path):
+    data = open(path, "rb").read()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n", f"{path}: no PNG"
+    position, found = 8, []
+    while position < len(data):
+        size, kind = struct.unpack(">I4s", data[position : position + 8])
+        found.append((kind, data[position + 8 : position + 8 + size]))
+        position += 12 + size
+    return found
+
+
+def write(path, found):
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, body in found:
+            file.write(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+
+
+def pixels(path):
+    """Rows of (r, g, b) of an 8-bit RGB PNG."""
+    found = chunks(path)
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", found[0][1])
+    assert (depth, colour, interlaced) == (8, 2, 0), path
+    data = zlib.decompress(b"".join(body for kind, body in found if kind == b"IDAT"))
+    stride, rows, above = 3 * width, [], bytes(3 * width)
+    for y in range(height):
+        kind, line = data[y * (stride + 1)], bytearray(data[y * (stride + 1) + 1 : (y + 1) * (stride + 1)])
+        for x in range(stride):
+            left, up, corner = line[x - 3] if x > 2 else 0, above[x], above[x - 3] if x > 2 else 0
+            estimate = left + up - corner
+            near = min((abs(estimate - value), order, value) for order, value in enumerate((left, up, corner)))[2]
+            line[x] = (line[x] + (0, left, up, (left + up) // 2, near)[kind]) & 255
+        rows.append([tuple(line[3 * x : 3 * x + 3]) for x in range(width)])
+        above = line
+    return rows
+
+
+def strip(source, target):
+    write(target, [chunk for chunk in chunks(source) if chunk[0] not in (b"tEXt", b"iTXt")])
+
+
+def retext(source, target, text):
+    strip(source, target)
+    found = chunks(target)
+    write(target, found[:1] + [(b"tEXt", b"specular\0" + text.encode())] + found[1:])
+
+
+def other_pixels(one, two):
+    assert pixels(one) != pixels(two), "the same pixels"
+
+
+def parameters(path, prompt):
+    texts = dict(body.split(b"\0", 1) for kind, body in chunks(path) if kind == b"tEXt")
+    text = texts[b"parameters"].decode()
+    assert text.startswith(prompt + "\n"), text
+    pairs = dict(pair.split(": ", 1) for pair in text.splitlines()[-1].split(", "))
+    assert pairs["Seed"] == "18446744073709551615" and pairs["CFG scale"] == "2.25", pairs
+    assert re.fullmatch(r"\d+x\d+", pairs["Size"]) and "Sampler" in pairs and "Model hash" in pairs, pairs
+
+
+def report(path, tokens_path):
+    r, tokens = json.load(open(path)), json.load(open(tokens_path))
+    assert r["method"] == "pathwise" and r["exactness"] == "identical" and r["seed"] == 3, r
+    assert r["prompt"] == "red heart" and r["model"] and len(r["model_fingerprint"]) == 16, r
+    assert r["num_tokens"] == len(tokens) and all(isinstance(token, int) and token >= 0 for token in tokens), r
+    histogram = r["acceptance_histogram"]
+    assert sum(histogram) == r["nfe"] and sum(n * count for n, count in enumerate(histogram)) == r["num_tokens"], r
+    assert abs(r["step_compression"] - r["num_tokens"] / r["nfe"]) < 1e-3, r
+    assert abs(r["mean_acceptance_length"] - 1 - r["num_accepted_draft_tokens"] / r["nfe"]) < 1e-3, r
+    assert abs(r["draft_acceptance_rate"] - r["num_accepted_draft_tokens"] / r["num_draft_tokens"]) < 1e-3, r
+    assert 0 < r["num_accepted_draft_tokens"] <= r["num_draft_tokens"], r
+    latency = r["latency_ms"]
+    assert latency["total"] >= latency["prefill"] + latency["decode"] + latency["vq"] - 0.01 and min(latency.values()) > 0, r
+    assert abs(r["tokens_per_second"] - 1000 * r["num_tokens"] / latency["decode"]) < 1e-2 * r["tokens_per_second"], r
+    assert r["peak_bytes"] > 0 and r["peak_resident_bytes"] > 0, r
+
+
+def map(path, report_path):
+    """Tokens are settled in raster order: squares never get darker, from the first colour of the legend to its last."""
+    rows, r = pixels(path), json.load(open(report_path))
+    side = int(r["num_tokens"] ** 0.5)
+    cell = len(rows[0]) // side
+    assert len(rows[0]) >= 256 and len(rows) > side * cell, (len(rows), len(rows[0]))
+    squares = [rows[y * cell + cell // 2][x * cell + cell // 2] for y in range(side) for x in range(side)]
+    light = [299 * c[0] + 587 * c[1] + 114 * c[2] for c in squares]
+    assert light == sorted(light), "a square is darker than one before it"
+    assert len(set(squares)) > min(r["nfe"], 100) * 0.8, (len(set(squares)), r["nfe"])
+    strip_row = rows[side * cell + 8 + 6]
+    assert squares[0] == strip_row[4] and squares[-1] == strip_row[-6] or light[-1] >= max(light), squares[-1]
+
+
+def same_image(data, path):
+    with open("shown.png", "wb") as file:
+        file.write(data)
+    assert pixels("shown.png") == pixels(path), "another picture was shown"
+
+
+def kitty(path, picture):
+    parts = re.findall(rb"\033_G([^;]*);([^\033]*)\033\\", open(path, "rb").read())
+    assert len(parts) > 1 and all(0 < len(text) <= 4096 for _, text in parts), [len(text) for _, text in parts]
+    assert b"a=T" in parts[0][0] and b"f=100" in parts[0][0] and re.search(rb"c=\d+,r=\d+", parts[0][0]), parts[0][0]
+    assert [keys[-3:] for keys, _ in parts] == [b"m=1"] * (len(parts) - 1) + [b"m=0"]
+    same_image(base64.b64decode(b"".join(text for _, text in parts), validate=True), picture)
+
+
+def iterm(path, picture):
+    match = re.fullmatch(rb"\033\]1337;File=inline=1;size=(\d+);width=\d+;height=\d+:([^\a]*)\a\n", open(path, "rb").read())
+    assert match, "no inline image"
+    data = base64.b64decode(match[2], validate=True)
+    assert len(data) == int(match[1]), (len(data), match[1])
+    same_image(data, picture)
+
+
+def sixel(path, picture):
+    """Decodes the sixels and compares means over areas of 32 x 32: diffusion keeps them, up to a step at the edges."""
+    text = open(path, encoding="ascii").read()
+    match = re.fullmatch(r'\033Pq"1;1;(\d+);(\d+)((?:#\d+;2;\d+;\d+;\d+)+)(.*)\033\\\n', text, re.S)
+    width, height = int(match[1]), int(match[2])
+    palette = {int(i): (int(r), int(g), int(b)) for i, r, g, b in re.findall(r"#(\d+);2;(\d+);(\d+);(\d+)", match[3])}
+    image, x, band, colour = {}, 0, 0, None
+    for token in re.findall(r"#\d+|!\d+.|[$-]|[?-~]", match[4]):
+        if token[0] == "#":
+            colour = palette[int(token[1:])]
+        elif token == "$":
+            x = 0
+        elif token == "-":
+            x, band = 0, band + 6
+        else:
+            for _ in range(int(token[1:-1]) if token[0] == "!" else 1):
+                for bit in range(6):
+                    if (ord(token[-1]) - 63) >> bit & 1:
+                        assert (x, band + bit) not in image, "a pixel twice"
+                        image[x, band + bit] = colour
+                x += 1
+    assert len(image) == width * height, (len(image), width, height)
+    rows = pixels(picture)
+    zoom = width // len(rows[0])
+    assert width >= 256 and zoom * len(rows[0]) == width and zoom * len(rows) == height
+    for top in range(0, height - 31, 32):
+        for left in range(0, width - 31, 32):
+            area = [(left + i, top + j) for i in range(32) for j in range(32)]
+            for c in range(3):
+                shown = sum(image[at][c] for at in area) / len(area) * 2.55
+                meant = sum(rows[y // zoom][x // zoom][c] for x, y in area) / len(area)
+                assert abs(shown - meant) < 51 / 8, (left, top, c, shown, meant)
+
+
+def blocks(path, picture):
+    lines = open(path, encoding="utf-8").read().splitlines()
+    cells = [re.findall(r"\033\[38;2;(\d+);(\d+);(\d+)m\033\[48;2;(\d+);(\d+);(\d+)m▀", line) for line in lines]
+    assert len({len(line) for line in cells}) == 1 and cells[0] and all(line.endswith("\033[0m") for line in lines)
+    rows = pixels(picture)
+    mean = [sum(pixel[c] for row in rows for pixel in row) / len(rows) / len(rows[0]) for c in range(3)]
+    shown = [[int(cell[c]) + int(cell[c + 3]) for line in cells for cell in line] for c in range(3)]
+    assert all(abs(sum(values) / len(values) / 2 - value) < 3 for values, value in zip(shown, mean)), "other colours"
+
+
+def on_terminal(command, variables):
+    """Standard output and error of a command on a new terminal of 24 x 80."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ.update(pair.split("=", 1) for pair in variables)
+        os.execvp(command[0], command)
+    output = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        output += part
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, output
+    return output
+
+
+def terminal(wanted, *variables):
+    output = on_terminal(["specular", "generate", "-q", "-p", "x", "-s", "1", "-o", "t.png", "--force", "--show"], variables)
+    marks = {"kitty": b"\033_G", "iterm": b"\033]1337;", "sixel": b"\033Pq", "blocks": "▀".encode()}
+    assert [name for name, mark in marks.items() if mark in output] == [wanted], (wanted, output[:80])
+
+
+def bar():
+    """A bar with colour on a terminal, none under NO_COLOR, taken away at the end."""
+    command = ["specular", "generate", "-p", "x", "-s", "1", "-o", "t.png", "--force"]
+    output = on_terminal(command, ["TERM=xterm"])
+    assert re.search(rb"\r\033\[K1/1 \[\033\[32m#+-+\033\[0m\] \d+/\d+ tokens, [\d.]+ a pass, \d+ s left", output), output
+    assert b"\r\033[Kspecular: t.png: seed 1" in output, output
+    plain = on_terminal(command, ["TERM=xterm", "NO_COLOR=1"])
+    assert b"tokens, " in plain and b"\033[3" not in plain, plain
+    assert b"left" not in on_terminal(command, ["TERM=dumb"])
+
+
+def journal(path):
+    """Whole lines are records of pictures that are there; at most the last line is torn."""
+    if not os.path.exists(path):
+        return
+    for line in open(path, "rb").read().split(b"\n")[:-1]:
+        record = json.loads(line)
+        file = os.path.join(os.path.dirname(path), record["file"])
+        assert os.path.getsize(file) == record["bytes"], record
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -32,7 +32,7 @@ typedef enum { SP_GEMM_SET = 0, SP_GEMM_ADD = 1 } sp_gemm_mode; /* y = x W^T, or
 /* Keys and values of one layer and one stream, float. Position p of key/value head h:
  * keys   [kv_heads, head_dim, capacity] at (h * head_dim + d) * capacity + p: transposed, so scores run along positions
  * values [kv_heads, capacity, head_dim] at (h * capacity + p) * head_dim + d.
- * capacity is a multiple of 16. Positions never written may hold anything, NaN included. */
+ * capacity is a multiple of 32. Positions never written may hold anything, NaN included. */
 typedef struct sp_kv_view {
     float *keys;
     float *values;

@@ -35,6 +35,13 @@ static void finish(const job *j, const float sums[256], size_t row, size_t colum
 {
     size_t rows = j->n_rows - row < 16 ? j->n_rows - row : 16;
     size_t live = j->w->n - column < 16 ? j->w->n - column : 16;
+    if (j->mode == SP_GEMM_ADD && live == 16) {
+        for (size_t r = 0; r < rows; r++) {
+            float *y = j->y + (row + r) * j->y_stride + column;
+            sp_vec_store(y, sp_vec_add(sp_vec_load(y), sp_vec_load(sums + 16 * r)));
+        }
+        return;
+    }
     for (size_t r = 0; r < rows; r++) {
         float *y = j->y + (row + r) * j->y_stride + column;
         sp_vec sum = sp_vec_load(sums + 16 * r);
@@ -51,11 +58,15 @@ static void clear(void)
     _tile_zero(3);
 }
 
-/* A tile's number must be a constant. */
-#define FINISH(tile, row, column)        \
-    do {                                 \
-        _tile_stored(tile, sums, 64);    \
-        finish(j, sums, row, column);    \
+/* A whole tile of y is stored at once, others by way of sums. A tile's number must be a constant. */
+#define FINISH(tile, row, column)                                                        \
+    do {                                                                                 \
+        if (j->mode == SP_GEMM_SET && (row) + 16 <= j->n_rows && (column) + 16 <= j->w->n) { \
+            _tile_stored(tile, j->y + (row) * j->y_stride + (column), j->y_stride * 4);  \
+        } else {                                                                         \
+            _tile_stored(tile, sums, 64);                                                \
+            finish(j, sums, row, column);                                                \
+        }                                                                                \
     } while (0)
 
 /* 16 rows by up to 64 outputs. */

@@ -17,24 +17,30 @@ typedef struct job {
 
 enum { TILE = 16 };
 
-static void write_tile(const job *j, size_t row, size_t channel, size_t end)
+/* Rows row .. row + n_rows - 1 are of one stream at neighbouring positions. */
+static void write_tile(const job *j, size_t row, size_t n_rows, size_t channel, size_t end)
 {
-    const sp_attention_rows *rows = j->rows;
-    size_t n_rows = rows->n_rows - row < TILE ? rows->n_rows - row : TILE;
+    const sp_kv_view *view = &j->kv[j->rows->stream[row]];
     size_t n_channels = end - channel < TILE ? end - channel : TILE;
     float tile[TILE][TILE];
-    float *to[TILE];
     for (size_t r = 0; r < n_rows; r++) {
-        const sp_kv_view *view = &j->kv[rows->stream[row + r]];
-        to[r] = view->keys + channel * view->capacity + (size_t)rows->position[row + r];
-        memcpy(tile[r], j->k + (row + r) * j->stride + channel, n_channels * sizeof(float));
+        const float *key = j->k + (row + r) * j->stride + channel;
+        for (size_t c = 0; c < n_channels; c++) tile[c][r] = key[c];
     }
-    for (size_t c = 0; c < n_channels; c++) {
-        for (size_t r = 0; r < n_rows; r++) {
-            *to[r] = tile[r][c];
-            to[r] += j->kv[rows->stream[row + r]].capacity;
-        }
+    float *to = view->keys + channel * view->capacity + (size_t)j->rows->position[row];
+    for (size_t c = 0; c < n_channels; c++, to += view->capacity) {
+        if (n_rows == TILE) memcpy(to, tile[c], TILE * sizeof(float));
+        else memcpy(to, tile[c], n_rows * sizeof(float));
     }
+}
+
+static size_t run_length(const sp_attention_rows *rows, size_t row)
+{
+    size_t n = 1;
+    while (n < TILE && row + n < rows->n_rows && rows->stream[row + n] == rows->stream[row] &&
+           rows->position[row + n] == rows->position[row] + (int32_t)n)
+        n++;
+    return n;
 }
 
 static void work(void *arguments, int thread, int n_threads)
@@ -43,8 +49,11 @@ static void work(void *arguments, int thread, int n_threads)
     const sp_attention_rows *rows = j->rows;
     size_t width = rows->head_dim, first, last;
     sp_pool_share(rows->kv_heads, 1, thread, n_threads, &first, &last);
-    for (size_t channel = first * width; channel < last * width; channel += TILE)
-        for (size_t row = 0; row < rows->n_rows; row += TILE) write_tile(j, row, channel, last * width);
+    for (size_t row = 0, n; row < rows->n_rows; row += n) {
+        n = run_length(rows, row);
+        for (size_t channel = first * width; channel < last * width; channel += TILE)
+            write_tile(j, row, n, channel, last * width);
+    }
     for (size_t row = 0; row < rows->n_rows; row++) {
         const sp_kv_view *view = &j->kv[rows->stream[row]];
         for (size_t head = first; head < last; head++)

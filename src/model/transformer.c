@@ -60,7 +60,7 @@ static void take_scratch(sp_context *c)
     const sp_model_config *m = &t->config;
     size_t rows = c->max_rows, q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
     size_t inputs = largest(largest(m->dim, q), largest(m->ffn_dim, m->head_hidden));
-    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 16);
+    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 32);
     sp_arena *a = &c->arena;
     c->stream = sp_arena_take(a, rows, sizeof *c->stream);
     c->position = sp_arena_take(a, rows, sizeof *c->position);
@@ -82,7 +82,7 @@ static void take_scratch(sp_context *c)
 static void take_kv(sp_context *c)
 {
     const sp_model_config *m = &c->t->config;
-    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 16);
+    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 32);
     size_t width = m->kv_heads * m->head_dim;
     c->kv = sp_arena_take(&c->arena, m->layers * MAX_STREAMS, sizeof *c->kv);
     for (size_t i = 0; i < m->layers * MAX_STREAMS; i++) {

@@ -83,7 +83,7 @@ static void matches_reference(void **state)
     (void)state;
     static const struct { size_t heads, kv_heads, width, start[STREAMS], each; } cases[] = {
         {8, 8, 32, {15, 15}, 1}, {8, 8, 32, {0, 0}, 33}, {4, 2, 64, {37, 120}, 5}, {2, 1, 100, {64, 3}, 7},
-        {3, 3, 16, {250, 16}, 16}, {1, 1, 128, {31, 200}, 2}, {2, 2, 6, {5, 0}, 64}};
+        {3, 3, 16, {250, 16}, 16}, {2, 2, 32, {300, 288}, 20}, {1, 1, 128, {31, 200}, 2}, {2, 2, 6, {5, 0}, 64}};
     SP_TEST_EACH_BACKEND(ops)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             fixture f;

@@ -102,9 +102,10 @@ assert len(r) == len([f for f in os.listdir('.') if f.endswith('.png')])"
 
 # Whoever starts it with SIGINT ignored, as a shell does in the background, is not interrupted.
 case_ignored_interrupt() {
-    specular generate -q -p x -s 1 -o a.png &
+    specular generate -q -p x -s 1 -b 3 -o a.png &
     local process=$!
+    until [ -f a.png ]; do sleep 0.02; done
     kill -INT $process
     wait $process
-    [ -f a.png ]
+    [ -f a-3.png ]
 }

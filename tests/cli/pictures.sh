@@ -68,9 +68,9 @@ assert s['prompt'] == 'it\'s \"red\" \$HOME; *' and len(s['model_fingerprint']) 
 }
 
 case_report() {
-    specular generate -q -p 'red heart' -s 3 -o a.png --report r.json --tokens t.json
+    specular generate -q -p 'red heart' -s 3 -o a.png --window 16 --report r.json --tokens t.json
     python3 "$check" report r.json t.json
-    specular generate -q -p 'red heart' -s 3 -o a.png --force --report - > s.json
+    specular generate -q -p 'red heart' -s 3 -o a.png --window 16 --force --report - > s.json
     python3 "$check" report s.json t.json
     specular generate -q -p 'red heart' -s 3 -b 2 -o b.png --report r.json
     python3 -c "
@@ -86,7 +86,7 @@ assert r['method'] == 'ar' and r['nfe'] == r['num_tokens'] and r['step_compressi
 }
 
 case_map() {
-    specular generate -q -p 'red heart' -s 3 -o a.png --map m.png --report r.json
+    specular generate -q -p 'red heart' -s 3 -o a.png --window 16 --map m.png --report r.json
     python3 "$check" map m.png r.json
 }
 

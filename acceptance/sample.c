@@ -115,7 +115,8 @@ sp_status sp_sample(const sp_accept_window *w, size_t j, int32_t *token, sp_erro
     size_t n = w->n_codes;
     *token = w->ops->argmax(scores, noise, n);
     if (*token < 0)
-        return SP_FAIL(err, SP_EFORMAT, "model: the scores of position %zu are not numbers: the weights are damaged, or "
+        return SP_FAIL(err, SP_EFORMAT,
+                       "model: the scores of position %zu are not numbers: the weights are damaged, or "
                        "--cfg-scale %g is too large", w->position + j, (double)s->cfg_scale);
     bool ranked = s->top_k && (size_t)s->top_k < n, massed = s->top_p < 1.0f;
     if (!noise || (!ranked && !massed)) return SP_OK;

@@ -54,7 +54,8 @@ static sp_status choose_device(sp_engine *e, const sp_engine_options *o, sp_erro
 {
     if (strcmp(o->device, "auto") != 0 && strcmp(o->device, "cpu") != 0) {
         if (strncmp(o->device, "cuda", 4) == 0)
-            return SP_FAIL(err, SP_EDEVICE, "device '%s': this build has no CUDA back end; use --device cpu", o->device);
+            return SP_FAIL(err, SP_EDEVICE, "device '%s': this build has no CUDA back end; use --device cpu",
+                           o->device);
         return SP_FAIL(err, SP_EARG, "device '%s': expected auto, cpu or cuda:N", o->device);
     }
     e->ops = sp_ops_find(o->kernels);
@@ -77,7 +78,8 @@ static sp_status choose_dtype(sp_engine *e, const char *dtype, sp_error *err)
         e->bf16 = stored && strcmp(e->ops->name, "amx") == 0;
     } else if (strcmp(dtype, "bf16") == 0) {
         if (!stored)
-            return SP_FAIL(err, SP_EUNSUPPORTED, "dtype 'bf16': the weights of %s are not bf16; use --dtype f32 or convert them",
+            return SP_FAIL(err, SP_EUNSUPPORTED,
+                           "dtype 'bf16': the weights of %s are not bf16; use --dtype f32 or convert them",
                            e->path);
         e->bf16 = true;
     } else if (strcmp(dtype, "f32") == 0) {
@@ -132,7 +134,8 @@ static sp_status open_tokenizer(sp_engine *e, sp_error *err)
     SP_TRY(join(e->path, "tokenizer.json", path, sizeof path, err));
     SP_TRY(sp_tokenizer_open(&e->tokenizer, path, err));
     if (sp_tokenizer_vocab(e->tokenizer) > e->config.prefix_vocab)
-        return SP_FAIL(err, SP_EFORMAT, "%s: has %zu ids and config.json text.vocab is %zu: they are of two models", path,
+        return SP_FAIL(err, SP_EFORMAT, "%s: has %zu ids and config.json text.vocab is %zu: they are of two models",
+                       path,
                        sp_tokenizer_vocab(e->tokenizer), e->config.prefix_vocab);
     return SP_OK;
 }
@@ -168,7 +171,8 @@ sp_status sp_engine_open(sp_engine **out, const sp_engine_options *options, sp_e
         sp_release(path);
         return SP_FAIL(err, SP_ENOMEM, "model: no memory");
     }
-    e->path = strcpy(path, options->model);
+    memcpy(path, options->model, strlen(options->model));
+    e->path = path;
     sp_status status = load(e, options, err);
     if (status != SP_OK) {
         sp_engine_close(e);

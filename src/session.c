@@ -96,7 +96,8 @@ static sp_status class_number(const sp_engine *e, const char *prompt, int32_t *o
     char *end;
     long value = strtol(prompt, &end, 10);
     if (*prompt < '0' || *prompt > '9' || *end || value < 0 || (size_t)value >= e->config.n_classes)
-        return SP_FAIL(err, SP_EARG, "prompt '%.40s': this model draws classes: expected a number from 0 to %zu", prompt,
+        return SP_FAIL(err, SP_EARG, "prompt '%.40s': this model draws classes: expected a number from 0 to %zu",
+                       prompt,
                        e->config.n_classes - 1);
     *out = (int32_t)value;
     return SP_OK;

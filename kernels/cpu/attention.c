@@ -1,7 +1,8 @@
 /* softmax(scale q K^T) V for a window of queries over a cache, one task a head and up to four rows of one stream.
  *
  * Keys lie transposed, so scores come out a vector of SP_LANES positions at a time with no horizontal sums; blocks of
- * positions start at multiples of their length in absolute position. Row-invariant: a score sums over d = 0 .. head_dim-1,
+ * positions start at multiples of their length in absolute position. Row-invariant: a score sums over d = 0 ..
+ * head_dim-1,
  * the weights sum by lane and block, the values by position, and none of it looks at the other rows of the task. */
 #include "kernels/cpu/simd.h"
 

@@ -23,7 +23,8 @@ static inline __attribute__((always_inline)) float moment(const float *x, float 
 }
 
 /* y = (x - shift) * scale * gain + bias */
-static void affine(const float *x, float shift, float scale, const float *gain, const float *bias, size_t width, float *y)
+static void affine(const float *x, float shift, float scale, const float *gain, const float *bias, size_t width,
+                   float *y)
 {
     sp_vec centre = sp_vec_set(shift), factor = sp_vec_set(scale);
     for (size_t i = 0; i < width; i += SP_LANES) {
@@ -35,7 +36,8 @@ static void affine(const float *x, float shift, float scale, const float *gain, 
     }
 }
 
-void SP_CPU(rms_norm)(sp_pool *pool, const float *x, const float *gain, float eps, size_t n_rows, size_t width, float *y)
+void SP_CPU(rms_norm)(sp_pool *pool, const float *x, const float *gain, float eps, size_t n_rows, size_t width,
+                      float *y)
 {
     (void)pool;
     for (size_t row = 0; row < n_rows; row++) {

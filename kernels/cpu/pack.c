@@ -16,7 +16,8 @@ bool SP_CPU(pack)(sp_weight *out, const void *weights, sp_dtype dtype, size_t n,
     sp_dtype stored = dtype == SP_BF16 ? SP_BF16 : SP_F32;
     size_t element = stored == SP_BF16 ? 2 : 4;
     *out = (sp_weight){.n = n, .k = k, .dtype = stored, .round_rows = round_rows};
-    if (!sp_size_mul(panels, SP_PANEL, &count) || !sp_size_mul(count, k, &count) || !sp_size_mul(count, element, &total))
+    if (!sp_size_mul(panels, SP_PANEL, &count) || !sp_size_mul(count, k, &count) || !sp_size_mul(count, element,
+                                                                                                 &total))
         return false;
     unsigned char *data = sp_alloc(total, 1);
     if (!data) return false;

@@ -21,7 +21,8 @@ static void rotate_pairs(float *v, const float *c, const float *s, size_t half)
     }
 }
 
-void SP_CPU(rope)(sp_pool *pool, float *x, size_t stride, const float *cosine, const float *sine, const int32_t *position,
+void SP_CPU(rope)(sp_pool *pool, float *x, size_t stride, const float *cosine, const float *sine,
+                  const int32_t *position,
                   size_t n_rows, size_t heads, size_t head_dim, bool adjacent)
 {
     (void)pool;

@@ -23,7 +23,8 @@ static inline __mmask16 sp_vec_mask(size_t n) { return (__mmask16)(0xFFFFu >> (1
 static inline sp_vec sp_vec_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(sp_vec_mask(n), p); }
 static inline void sp_vec_store_n(float *p, sp_vec v, size_t n) { _mm512_mask_storeu_ps(p, sp_vec_mask(n), v); }
 /* v in the first n lanes, other in the rest. */
-static inline sp_vec sp_vec_keep_n(sp_vec v, sp_vec other, size_t n) { return _mm512_mask_blend_ps(sp_vec_mask(n), other, v); }
+static inline sp_vec sp_vec_keep_n(sp_vec v, sp_vec other, size_t n) { return _mm512_mask_blend_ps(sp_vec_mask(n),
+                                                                                                   other, v); }
 static inline sp_vec sp_vec_add(sp_vec a, sp_vec b) { return _mm512_add_ps(a, b); }
 static inline sp_vec sp_vec_sub(sp_vec a, sp_vec b) { return _mm512_sub_ps(a, b); }
 static inline sp_vec sp_vec_mul(sp_vec a, sp_vec b) { return _mm512_mul_ps(a, b); }
@@ -31,7 +32,8 @@ static inline sp_vec sp_vec_div(sp_vec a, sp_vec b) { return _mm512_div_ps(a, b)
 static inline sp_vec sp_vec_max(sp_vec a, sp_vec b) { return _mm512_max_ps(a, b); }
 static inline sp_vec sp_vec_min(sp_vec a, sp_vec b) { return _mm512_min_ps(a, b); }
 static inline sp_vec sp_vec_fma(sp_vec a, sp_vec b, sp_vec c) { return _mm512_fmadd_ps(a, b, c); }
-static inline sp_vec sp_vec_round(sp_vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline sp_vec sp_vec_round(sp_vec a) { return _mm512_roundscale_ps(a,
+                                                                       _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline float sp_vec_sum(sp_vec a) { return _mm512_reduce_add_ps(a); }
 static inline float sp_vec_top(sp_vec a) { return _mm512_reduce_max_ps(a); }
 /* a 2^n for whole n within the exponent range */
@@ -68,7 +70,8 @@ static inline sp_vec sp_vec_div(sp_vec a, sp_vec b) { return _mm256_div_ps(a, b)
 static inline sp_vec sp_vec_max(sp_vec a, sp_vec b) { return _mm256_max_ps(a, b); }
 static inline sp_vec sp_vec_min(sp_vec a, sp_vec b) { return _mm256_min_ps(a, b); }
 static inline sp_vec sp_vec_fma(sp_vec a, sp_vec b, sp_vec c) { return _mm256_fmadd_ps(a, b, c); }
-static inline sp_vec sp_vec_round(sp_vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline sp_vec sp_vec_round(sp_vec a) { return _mm256_round_ps(a,
+                                                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline float sp_vec_sum(sp_vec a)
 {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -1,6 +1,7 @@
 #include "kernels/ref/ref.h"
 
-void sp_ref_rope(sp_pool *pool, float *x, size_t stride, const float *cosine, const float *sine, const int32_t *position,
+void sp_ref_rope(sp_pool *pool, float *x, size_t stride, const float *cosine, const float *sine,
+                 const int32_t *position,
                  size_t n_rows, size_t heads, size_t head_dim, bool adjacent)
 {
     (void)pool;

@@ -45,7 +45,8 @@ SP_HOST_DEVICE static inline float sp_gumbel_of_bits(uint32_t r)
 }
 
 /* Noise of four tokens 4 * quad .. 4 * quad + 3 of one position. */
-SP_HOST_DEVICE static inline void sp_gumbel4(uint64_t seed, uint32_t image, uint32_t position, uint32_t quad, float out[4])
+SP_HOST_DEVICE static inline void sp_gumbel4(uint64_t seed, uint32_t image, uint32_t position, uint32_t quad,
+                                             float out[4])
 {
     sp_philox_block block = sp_philox(seed, quad, position, SP_DRAW_GUMBEL, image);
     for (int i = 0; i < 4; i++) out[i] = sp_gumbel_of_bits(block.word[i]);

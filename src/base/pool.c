@@ -128,7 +128,8 @@ sp_status sp_pool_open(sp_pool **out, int n_threads, sp_error *err)
         int failure = pthread_create(&pool->workers[i - 1], NULL, worker_main, pool);
         if (failure) {
             sp_pool_close(pool);
-            return SP_FAIL_ERRNO(err, SP_ENOMEM, failure, "thread pool: cannot start thread %d of %d; use fewer with -t",
+            return SP_FAIL_ERRNO(err, SP_ENOMEM, failure,
+                                 "thread pool: cannot start thread %d of %d; use fewer with -t",
                                  i + 1, n_threads);
         }
         pool->n_threads++;

@@ -75,7 +75,8 @@ static const float *noise_at(sp_decoder *d, const sp_sampling *s, size_t positio
 }
 
 /* Feeds the last final token and the drafts after it; leaves the scores of rows first .. first + n - 1 in d->rows. */
-static sp_status score(sp_decoder *d, const sp_model *model, const sp_sampling *s, size_t first, size_t n, sp_error *err)
+static sp_status score(sp_decoder *d, const sp_model *model, const sp_sampling *s, size_t first, size_t n,
+                       sp_error *err)
 {
     bool guided = s->cfg_scale != 1.0f;
     float inverse = s->temperature > 0 ? 1.0f / s->temperature : 1.0f;

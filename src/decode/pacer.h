@@ -6,7 +6,8 @@
  *     ... one pass over that many rows took ms and committed n tokens ...
  *     sp_pacer_record(pacer, window, n, ms);
  *
- * It keeps a time for each size of a ladder 1, 2, 4, 6, 8, 12, .. 128 and the share of passes that got at least n tokens
+ * It keeps a time for each size of a ladder 1, 2, 4, 6, 8, 12, .. 128 and the share of passes that got at least n
+ * tokens
  * far, n = 1, 2, ... It climbs the ladder while the next size is predicted or not yet measured to be better, and stays
  * at 1 when no window pays. Only sizes change: which tokens are final does not depend on it. */
 #include <stddef.h>

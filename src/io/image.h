@@ -25,7 +25,8 @@ typedef struct sp_image {
 
 /* Reads a PNG of at most 16384 x 16384. pixels false reads the text chunks only. */
 SP_CHECK sp_status sp_png_read(const char *path, int pixels, sp_image *out, sp_error *err);
-SP_CHECK sp_status sp_png_parse(const char *name, const void *data, size_t size, int pixels, sp_image *out, sp_error *err);
+SP_CHECK sp_status sp_png_parse(const char *name, const void *data, size_t size, int pixels, sp_image *out,
+                                sp_error *err);
 const char *sp_image_find(const sp_image *image, const char *key); /* or NULL */
 void sp_image_free(sp_image *image);
 

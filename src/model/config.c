@@ -43,12 +43,14 @@ static sp_status transformer(const json_t *root, const char *file, sp_model_conf
     c->rope_prefix = (sp_rope_prefix)choice;
     SP_TRY(sp_json_choice(root, file, "transformer.activation", activations, 0, &choice, err));
     SP_TRY(sp_json_bool_or(root, file, "transformer.bias", false, &flag, err));
-    if (flag) return SP_FAIL(err, SP_EUNSUPPORTED, "%s: transformer.bias is true: only models without biases are known", file);
+    if (flag) return SP_FAIL(err, SP_EUNSUPPORTED,
+                             "%s: transformer.bias is true: only models without biases are known", file);
     if (c->heads % c->kv_heads)
         return SP_FAIL(err, SP_EFORMAT, "%s: transformer.heads %zu is not a multiple of kv_heads %zu", file, c->heads,
                        c->kv_heads);
     if (c->head_dim % (c->rope == SP_ROPE_2D ? 4 : 2))
-        return SP_FAIL(err, SP_EFORMAT, "%s: transformer.head_dim %zu cannot be rotated: expected a multiple of %d", file,
+        return SP_FAIL(err, SP_EFORMAT, "%s: transformer.head_dim %zu cannot be rotated: expected a multiple of %d",
+                       file,
                        c->head_dim, c->rope == SP_ROPE_2D ? 4 : 2);
     return SP_OK;
 }
@@ -99,7 +101,8 @@ static sp_status codec(const json_t *root, const char *file, sp_model_config *c,
     const json_t *mult = sp_json_at(root, "vq.channel_mult");
     v->n_levels = json_array_size(mult);
     if (v->n_levels < 1 || v->n_levels > SP_VQ_MAX_LEVELS)
-        return SP_FAIL(err, SP_EFORMAT, "%s: vq.channel_mult has %zu entries: expected a list of 1 to %d", file, v->n_levels,
+        return SP_FAIL(err, SP_EFORMAT, "%s: vq.channel_mult has %zu entries: expected a list of 1 to %d", file,
+                       v->n_levels,
                        SP_VQ_MAX_LEVELS);
     for (size_t i = 0; i < v->n_levels; i++) {
         char path[48];
@@ -125,7 +128,8 @@ static sp_status codec(const json_t *root, const char *file, sp_model_config *c,
     SP_TRY(sp_json_size_or(root, file, "vq.image_size.0", 1, 16384, c->rows * factor, &height, err));
     SP_TRY(sp_json_size_or(root, file, "vq.image_size.1", 1, 16384, c->columns * factor, &width, err));
     if (height != c->rows * factor || width != c->columns * factor)
-        return SP_FAIL(err, SP_EFORMAT, "%s: vq.image_size is %zu x %zu: a grid of %zu x %zu with %zu levels gives %zu x %zu",
+        return SP_FAIL(err, SP_EFORMAT,
+                       "%s: vq.image_size is %zu x %zu: a grid of %zu x %zu with %zu levels gives %zu x %zu",
                        file, height, width, c->rows, c->columns, v->n_levels, c->rows * factor, c->columns * factor);
     return SP_OK;
 }

@@ -25,7 +25,8 @@ typedef enum {
     SP_SLOT_UP,              /* [ffn_dim, dim] */
     SP_SLOT_DOWN,            /* [dim, ffn_dim] */
     SP_SLOT_NORM,            /* [dim] */
-    SP_SLOT_HEAD,            /* [code_row + n_codes or more, dim], or [.., head_hidden] after an MLP head's first layer */
+    SP_SLOT_HEAD,            /* [code_row + n_codes or more, dim], or [..,
+                                                                       head_hidden] after an MLP head's first layer */
     SP_SLOT_HEAD_BIAS,       /* MLP head: [n_codes] */
     SP_SLOT_HEAD_HIDDEN,     /* MLP head: [head_hidden, dim] */
     SP_SLOT_HEAD_HIDDEN_BIAS,

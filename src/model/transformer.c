@@ -135,15 +135,18 @@ static void normalise_heads(const sp_context *c, const sp_layer *layer, size_t n
     for (size_t row = 0; row < n_rows; row++) {
         float *q = c->qkv + row * stride, *k = q + m->heads * m->head_dim;
         if (m->qk_norm == SP_QK_NORM_LAYER) {
-            ops->layer_norm(c->pool, q, layer->q_norm, layer->q_norm_bias, m->norm_eps, m->heads, m->head_dim, m->heads, q);
+            ops->layer_norm(c->pool, q, layer->q_norm, layer->q_norm_bias, m->norm_eps, m->heads, m->head_dim,
+                            m->heads, q);
             ops->layer_norm(c->pool, k, layer->k_norm, layer->k_norm_bias, m->norm_eps, m->kv_heads, m->head_dim,
                             m->kv_heads, k);
         } else {
             for (size_t h = 0; h < m->heads; h++)
-                ops->rms_norm(c->pool, q + h * m->head_dim, layer->q_norm + h * m->head_dim, m->norm_eps, 1, m->head_dim,
+                ops->rms_norm(c->pool, q + h * m->head_dim, layer->q_norm + h * m->head_dim, m->norm_eps, 1,
+                              m->head_dim,
                               q + h * m->head_dim);
             for (size_t h = 0; h < m->kv_heads; h++)
-                ops->rms_norm(c->pool, k + h * m->head_dim, layer->k_norm + h * m->head_dim, m->norm_eps, 1, m->head_dim,
+                ops->rms_norm(c->pool, k + h * m->head_dim, layer->k_norm + h * m->head_dim, m->norm_eps, 1,
+                              m->head_dim,
                               k + h * m->head_dim);
         }
     }
@@ -177,7 +180,8 @@ static void ffn_block(sp_context *c, size_t index, size_t n_rows)
     const sp_ops *ops = c->t->ops;
     const sp_layer *layer = &c->t->layers[index];
     ops->rms_norm(c->pool, c->x, layer->ffn_norm, m->norm_eps, n_rows, m->dim, c->norm);
-    ops->gemm(c->pool, &layer->gate_up, c->norm, m->dim, n_rows, c->gate_up, 2 * m->ffn_dim, SP_GEMM_SET, c->gemm_scratch);
+    ops->gemm(c->pool, &layer->gate_up, c->norm, m->dim, n_rows, c->gate_up, 2 * m->ffn_dim, SP_GEMM_SET,
+              c->gemm_scratch);
     ops->swiglu(c->pool, c->gate_up, n_rows, m->ffn_dim, c->active);
     ops->gemm(c->pool, &layer->down, c->active, m->ffn_dim, n_rows, c->x, m->dim, SP_GEMM_ADD, c->gemm_scratch);
 }
@@ -259,7 +263,8 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, 
     for (;;) {
         size_t rows = 0;
         for (size_t s = 0; s < c->n_streams; s++)
-            for (size_t n = 0; n < c->max_window && done[s] + 1 < c->prefix[s]; n++) prefix_row(c, s, done[s]++, rows++);
+            for (size_t n = 0; n < c->max_window && done[s] + 1 < c->prefix[s]; n++) prefix_row(c, s, done[s]++,
+                                                                                                rows++);
         if (rows == 0) return SP_OK;
         run(c, rows, NULL);
     }

@@ -24,7 +24,8 @@ size_t sp_transformer_parameters(const sp_transformer *transformer);
 size_t sp_transformer_bytes(const sp_transformer *transformer); /* packed weights in memory */
 
 /* max_window: the most rows of one forward call, a stream. */
-SP_CHECK sp_status sp_context_open(sp_context **out, const sp_transformer *transformer, sp_pool *pool, size_t max_window,
+SP_CHECK sp_status sp_context_open(sp_context **out, const sp_transformer *transformer, sp_pool *pool,
+                                   size_t max_window,
                                    sp_error *err);
 void sp_context_close(sp_context *context);
 size_t sp_context_bytes(const sp_context *context);

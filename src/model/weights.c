@@ -79,7 +79,8 @@ static sp_status pack(const loader *l, const char *what, const void *data, sp_dt
 }
 
 /* Rows of up to three tensors with k columns, one under the other, packed as one weight. first skips rows. */
-static sp_status stacked(const loader *l, const sp_slot *slots, const size_t *rows, size_t n_slots, size_t layer, size_t k,
+static sp_status stacked(const loader *l, const sp_slot *slots, const size_t *rows, size_t n_slots, size_t layer,
+                         size_t k,
                          size_t first, sp_weight *out)
 {
     const sp_tensor *parts[3] = {0};
@@ -103,7 +104,8 @@ static sp_status stacked(const loader *l, const sp_slot *slots, const size_t *ro
     SP_TRY(sp_size_product(&bytes, l->err, name, total, row_bytes, 1, 1));
     unsigned char *joined = sp_alloc(bytes, 1);
     if (!joined) return SP_FAIL(l->err, SP_ENOMEM, "%s: no memory to join %zu rows", name, total);
-    for (size_t i = 0; i < n_slots; at += rows[i++] * row_bytes) memcpy(joined + at, parts[i]->data, rows[i] * row_bytes);
+    for (size_t i = 0; i < n_slots; at += rows[i++] * row_bytes) memcpy(joined + at, parts[i]->data,
+                                                                        rows[i] * row_bytes);
     sp_status status = pack(l, name, joined, parts[0]->dtype, total, k, out);
     sp_release(joined);
     return status;
@@ -143,7 +145,8 @@ static sp_status head(const loader *l)
     SP_TRY(vector(l, SP_SLOT_NORM, 0, c->dim, t->norm));
     if (c->head == SP_HEAD_MLP) {
         inputs = c->head_hidden;
-        SP_TRY(stacked(l, (sp_slot[]){SP_SLOT_HEAD_HIDDEN}, (size_t[]){c->head_hidden}, 1, 0, c->dim, 0, &t->head_hidden));
+        SP_TRY(stacked(l, (sp_slot[]){SP_SLOT_HEAD_HIDDEN}, (size_t[]){c->head_hidden}, 1, 0, c->dim, 0,
+                       &t->head_hidden));
         SP_TRY(vector(l, SP_SLOT_HEAD_HIDDEN_BIAS, 0, c->head_hidden, t->head_hidden_bias));
         SP_TRY(vector(l, SP_SLOT_HEAD_BIAS, 0, c->n_codes, t->head_bias));
     }

@@ -15,7 +15,8 @@
 typedef struct sp_tokenizer sp_tokenizer;
 
 SP_CHECK sp_status sp_tokenizer_open(sp_tokenizer **out, const char *path, sp_error *err);
-SP_CHECK sp_status sp_tokenizer_parse(sp_tokenizer **out, const char *name, const char *text, size_t size, sp_error *err);
+SP_CHECK sp_status sp_tokenizer_parse(sp_tokenizer **out, const char *name, const char *text, size_t size,
+                                      sp_error *err);
 void sp_tokenizer_close(sp_tokenizer *tokenizer);
 size_t sp_tokenizer_vocab(const sp_tokenizer *tokenizer); /* one more than the largest id */
 

@@ -2,7 +2,7 @@
 
 case_table() {
     printf 'red heart\nblue car\n' > p.txt
-    specular bench -q -f p.txt --methods pathwise --window 8,auto -r 2 --warmup 1 --output-format json > t.json
+    specular bench --quiet -f p.txt --methods pathwise --window 8,auto -r 2 --warmup 1 --output-format json > t.json
     python3 -c "
 import json
 rows = json.load(open('t.json'))

@@ -47,7 +47,8 @@ case_huge_prompt() {
 
 case_bad_line_in_the_middle() {
     printf '%s\n' '{"prompt": "red heart", "id": "a"}' '{"prompt": 3}' '{"prompt": "x", "cfg_scale": 1e9, "id": "b"}' \
-        'not json' '{"prompt": "blue car", "id": "c", "n": 2}' '{"prompt": "y", "method": "nonsense", "id": "d"}' > p.jsonl
+        'not json' '{"prompt": "blue car", "id": "c", "n": 2}' \
+        '{"prompt": "y", "method": "nonsense", "id": "d"}' > p.jsonl
     local status=0
     specular render -f p.jsonl --output-dir out --report r.json > stdout 2> err || status=$?
     [ "$status" -eq 1 ] && [ ! -s stdout ] || fail "exit $status: $(cat err)"

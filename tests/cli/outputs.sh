@@ -85,6 +85,7 @@ case_dry_run() {
     head -1 out | grep -qE '^[0-9]+ bytes: weights [0-9]+, session [0-9]+ \(keys and values [0-9]+\)$'
     [ "$(tail -n +2 out | tr '\n' ' ')" = "red-heart.png red-heart-2.png " ]
     printf 'x\ny\n' > p.txt
-    specular render -f p.txt --output-dir pictures --dry-run | grep -q '^2 pictures: 2 to draw, 0 done, 0 cannot be drawn$'
+    specular render -f p.txt --output-dir pictures --dry-run |
+        grep -q '^2 pictures: 2 to draw, 0 done, 0 cannot be drawn$'
     [ "$(ls | tr '\n' ' ')" = "out p.txt " ]
 }

@@ -41,7 +41,8 @@ case_quiet_and_verbose() {
 
 case_settings_come_back() {
     local prompt
-    specular generate -q -p "it's \"red\" \$HOME; *" -s 18446744073709551615 --cfg-scale 2.25 --temperature 0.7 --top-k 50 \
+    specular generate -q -p "it's \"red\" \$HOME; *" -s 18446744073709551615 --cfg-scale 2.25 --temperature 0.7 \
+        --top-k 50 \
         --top-p 0.95 -b 2 -o a.png
     mkdir again
     local name

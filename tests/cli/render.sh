@@ -22,7 +22,7 @@ assert [r['file'] for r in json.load(open('r.json'))] == [r['file'] for r in rec
 
 case_overrides_of_a_line() {
     printf '%s\n' '{"prompt": "red heart", "id": "a", "seed": 7, "n": 2, "cfg_scale": 1.5, "method": "ar"}' \
-        '{"prompt": "red heart", "temperature": 0.5, "top_k": 9, "top_p": 0.9, "window": 4, "seed": 18446744073709551615}' \
+        '{"prompt": "red heart", "temperature": 0.5, "top_k": 9, "top_p": 0.9, "seed": 18446744073709551615}' \
         > p.jsonl
     specular render -f p.jsonl --output-dir out -q || true
     sed -i 's/18446744073709551615/"18446744073709551615"/' p.jsonl
@@ -110,7 +110,8 @@ shard_of() { # VARIABLE=VALUE...: which shard a run takes
 case_shards_of_schedulers() {
     prompts
     [ "$(shard_of SLURM_PROCID=1 SLURM_NTASKS=4)" = "1 of 4" ]
-    [ "$(shard_of SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=5 SLURM_ARRAY_TASK_STEP=2)" = "1 of 3" ]
+    local array="SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=5 SLURM_ARRAY_TASK_STEP=2"
+    [ "$(shard_of SLURM_ARRAY_TASK_ID=7 $array)" = "1 of 3" ]
     [ "$(shard_of SLURM_ARRAY_TASK_ID=1 SLURM_ARRAY_TASK_COUNT=2 SLURM_ARRAY_TASK_MIN=0 SLURM_PROCID=2 \
         SLURM_NTASKS=3)" = "5 of 6" ]
     [ "$(shard_of OMPI_COMM_WORLD_RANK=2 OMPI_COMM_WORLD_SIZE=3)" = "2 of 3" ]

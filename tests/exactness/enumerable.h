@@ -28,7 +28,8 @@ static inline sp_status sp_enum_begin(void *state, const sp_model_prompt *prompt
     return SP_OK;
 }
 
-static inline sp_status sp_enum_forward(void *state, size_t first, const int32_t *ids, size_t n, float *logits, sp_error *err)
+static inline sp_status sp_enum_forward(void *state, size_t first, const int32_t *ids, size_t n, float *logits,
+                                        sp_error *err)
 {
     sp_enumerable *m = state;
     (void)err;
@@ -36,7 +37,8 @@ static inline sp_status sp_enum_forward(void *state, size_t first, const int32_t
         if (first + j > 0) m->history[first + j - 1] = ids[j];
         for (uint32_t stream = 0; stream < (m->guided ? 2u : 1u); stream++)
             for (int32_t code = 0; code < SP_ENUM_CODES; code++)
-                logits[(stream * n + j) * SP_ENUM_CODES + (size_t)code] = sp_enum_logit(m->history, first + j, code, stream);
+                logits[(stream * n + j) * SP_ENUM_CODES + (size_t)code] = sp_enum_logit(m->history, first + j, code,
+                                                                                        stream);
     }
     return SP_OK;
 }
@@ -76,7 +78,8 @@ static inline void sp_enum_laws(const sp_sampling *s, double law[SP_ENUM_OUTCOME
     for (int outcome = 0; outcome < SP_ENUM_OUTCOMES; outcome++) {
         int32_t tokens[SP_ENUM_POSITIONS];
         law[outcome] = 1;
-        for (int i = 0, rest = outcome; i < SP_ENUM_POSITIONS; i++, rest /= SP_ENUM_CODES) tokens[i] = rest % SP_ENUM_CODES;
+        for (int i = 0, rest = outcome; i < SP_ENUM_POSITIONS; i++,
+             rest /= SP_ENUM_CODES) tokens[i] = rest % SP_ENUM_CODES;
         for (size_t i = 0; i < SP_ENUM_POSITIONS; i++) {
             double next[SP_ENUM_CODES];
             sp_enum_law(tokens, i, s, next);

@@ -45,7 +45,8 @@ typedef struct outcome {
     size_t idle;         /* passes that left a final row uncommitted */
 } outcome;
 
-/* Stands between the loop and a rule: a pass must stop right at its first draft that differs, or at the window's end. */
+/* Stands between the loop and a rule: a pass must stop right at its first draft that differs, or at the window's end.
+ * */
 static const sp_accept_ops *audited;
 static size_t idle_passes;
 
@@ -150,7 +151,8 @@ static sp_status fresh_noise(const sp_accept_window *w, size_t *n_final, sp_erro
     float noise[SP_ENUM_POSITIONS][SP_ENUM_CODES];
     sp_accept_row rows[SP_ENUM_POSITIONS];
     for (size_t j = 0; j < w->n_rows; j++) {
-        w->ops->gumbel(w->sampling->seed, 1 + (uint32_t)w->position, (uint32_t)(w->position + j), SP_ENUM_CODES, noise[j]);
+        w->ops->gumbel(w->sampling->seed, 1 + (uint32_t)w->position, (uint32_t)(w->position + j), SP_ENUM_CODES,
+                       noise[j]);
         rows[j] = (sp_accept_row){w->rows[j].scores, noise[j]};
     }
     sp_accept_window other = *w;

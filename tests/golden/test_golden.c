@@ -2,7 +2,8 @@
  * pictures, pixels and, where the checkpoint has an encoder, tokens of pixels; in float on every back end.
  *
  * Tolerance of logits: golden.json says how far float logits, summed in one chain as row invariance asks, are from the
- * same code in double. Its own are no farther, ours are as far: 2 * logit_error. Guided logits u + s (c - u) are then within (2 s - 1) of that, and a greedy
+ * same code in double. Its own are no farther, ours are as far: 2 * logit_error. Guided logits u + s (c - u) are then
+ * within (2 s - 1) of that, and a greedy
  * token is certain where the two best are further apart than twice as much; the test checks that every token is.
  * Pixels of two decoders within 2 * pixel_error of each other differ by one level where 127.5 x + 128 lies that close
  * to an integer: in no more than a share of 4 * 127.5 * pixel_error of the values, on average. */
@@ -43,7 +44,8 @@ static golden load(const char *folder)
     g.logit_error = json_number_value(json_object_get(g.root, "logit_error"));
     g.pixel_error = json_number_value(json_object_get(g.root, "pixel_error"));
     assert_true(json_array_size(g.prompts) > 0);
-    assert_true(g.cfg_scale > 1 && g.logit_error > 0 && g.logit_error < 1e-3 && g.pixel_error > 0 && g.pixel_error < 1e-3);
+    assert_true(g.cfg_scale > 1 && g.logit_error > 0 && g.logit_error < 1e-3 && g.pixel_error > 0
+                && g.pixel_error < 1e-3);
     return g;
 }
 
@@ -182,7 +184,8 @@ static void tokens_of(const golden *g, const json_t *prompt, opened o, const cha
     assert_int_equal(result->n_tokens, n);
     for (size_t i = 0; i < n; i++)
         if (result->tokens[i] != expected[i])
-            fail_msg("'%s', %s: token %zu is %d, expected %d", request.prompt, method, i, result->tokens[i], expected[i]);
+            fail_msg("'%s', %s: token %zu is %d, expected %d", request.prompt, method, i, result->tokens[i],
+                     expected[i]);
 }
 
 static void test_greedy_tokens(void **state)
@@ -261,7 +264,8 @@ static void test_encoder(void **state)
             for (size_t p = 0; p < n_pixels; p++) rgb[p] = (uint8_t)pixels[p];
             SP_TEST_OK(sp_pixels_to_tokens(o.session, rgb, tokens, err));
             for (size_t t = 0; t < n; t++)
-                if (tokens[t] != expected[t]) fail_msg("%s: token %zu is %d, expected %d", *kernels, t, tokens[t], expected[t]);
+                if (tokens[t] != expected[t]) fail_msg("%s: token %zu is %d, expected %d", *kernels, t, tokens[t],
+                                                       expected[t]);
             free(rgb);
         }
         close_engine(o);

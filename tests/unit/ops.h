@@ -17,7 +17,8 @@ static inline void sp_test_close(const char *what, const float *a, const float *
     for (size_t i = 0; i < count; i++) {
         float bound = tolerance ? tolerance[i] : shared;
         if (!(fabsf(a[i] - b[i]) <= bound))
-            fail_msg("%s: element %zu is %.9g, expected %.9g within %.3g", what, i, (double)a[i], (double)b[i], (double)bound);
+            fail_msg("%s: element %zu is %.9g, expected %.9g within %.3g", what, i, (double)a[i], (double)b[i],
+                     (double)bound);
     }
 }
 

@@ -1,4 +1,5 @@
-/* attention, attention_scratch, kv_write: every back end against ref with NaN in unwritten slots, and row invariance. */
+/* attention, attention_scratch, kv_write: every back end against ref with NaN in unwritten slots, and row invariance.
+ * */
 #include "ops.h"
 
 enum { STREAMS = 2 };
@@ -13,7 +14,8 @@ typedef struct fixture {
 
 static sp_attention_rows rows_of(const fixture *f, size_t from, size_t n)
 {
-    return (sp_attention_rows){n, f->stream + from, f->position + from, f->first_key + from, f->heads, f->kv_heads, f->width,
+    return (sp_attention_rows){n, f->stream + from, f->position + from, f->first_key + from, f->heads, f->kv_heads,
+                               f->width,
                                0.3f};
 }
 
@@ -34,7 +36,8 @@ static void make(fixture *f, size_t heads, size_t kv_heads, size_t width, const 
             for (size_t d = 0; d < width; d++)
                 for (size_t p = 0; p < start[s]; p++) {
                     f->kv[s].keys[(h * width + d) * f->capacity + p] = sp_test_value(14, (h * width + d) * 997 + p + s);
-                    f->kv[s].values[(h * f->capacity + p) * width + d] = sp_test_value(15, (h * width + d) * 997 + p + s);
+                    f->kv[s].values[(h * f->capacity + p) * width + d] = sp_test_value(15,
+                                                                                       (h * width + d) * 997 + p + s);
                 }
         for (size_t r = 0; r < each; r++) {
             f->stream[s * each + r] = (int32_t)s;

@@ -19,12 +19,14 @@ static void bounds(const sp_weight *reference, const float *x, size_t stride, si
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < reference->n; c++) {
             double sum = 1;
-            for (size_t i = 0; i < reference->k; i++) sum += fabs((double)x[r * stride + i] * (double)w[c * reference->k + i]);
+            for (size_t i = 0; i < reference->k; i++)
+                sum += fabs((double)x[r * stride + i] * (double)w[c * reference->k + i]);
             out[r * reference->n + c] = (float)(2.0 * (double)(reference->k + 2) * sum / 16777216.0);
         }
 }
 
-static void check(const sp_ops *ops, shape s, size_t rows, sp_dtype dtype, bool round_rows, sp_gemm_mode mode, int threads)
+static void check(const sp_ops *ops, shape s, size_t rows, sp_dtype dtype, bool round_rows, sp_gemm_mode mode,
+                  int threads)
 {
     size_t stride = s.k + 5, count = rows * s.n;
     float *weights = sp_test_random(s.n * s.k, 1), *x = sp_test_alloc(rows * stride); /* gaps of x stay NaN */
@@ -116,7 +118,8 @@ static void row_invariant(void **state)
 }
 
 /* The wrong kernel of the field: more parts of K the fewer rows there are. */
-static void split_by_row_count(sp_pool *pool, const sp_weight *w, const float *x, size_t x_stride, size_t n_rows, float *y,
+static void split_by_row_count(sp_pool *pool, const sp_weight *w, const float *x, size_t x_stride, size_t n_rows,
+                               float *y,
                                size_t y_stride, sp_gemm_mode mode, void *scratch)
 {
     (void)pool, (void)mode, (void)scratch;

@@ -140,7 +140,8 @@ static void a_constant_group_is_its_bias(void **state)
     for (const char *const *name = sp_ops_names(); *name; name++) {
         call c = {sp_ops_find(*name), shapes[0], false, false, 1, 0.0f, 3.3f};
         float *y = normalise(&c), *bias = sp_test_random(c.shape.channels, STREAM_BIAS);
-        /* Variance 0, so 1 / sigma = 1000; the mean is off by at most u * 3.3, and x - mean + correction adds as much. */
+        /* Variance 0, so 1 / sigma = 1000; the mean is off by at most u * 3.3, and x - mean + correction adds as
+         * much. */
         for (size_t i = 0; i < count_of(&c); i++)
             assert_true(fabs((double)y[i] - (double)bias[i % c.shape.channels]) <= 2 * 3.3e3 / 16777216.0);
         sp_test_free(y, count_of(&c));

@@ -40,7 +40,8 @@ static void layer_norm(void **state)
             float *y = sp_test_alloc(n), *expected = sp_test_alloc(n);
             for (int with = 0; with < 2; with++) {
                 ops->layer_norm(NULL, x, gain, with ? bias : NULL, 1e-2f, ROWS * HEADS, w, HEADS, y);
-                sp_ops_find("ref")->layer_norm(NULL, x, gain, with ? bias : NULL, 1e-2f, ROWS * HEADS, w, HEADS, expected);
+                sp_ops_find("ref")->layer_norm(NULL, x, gain, with ? bias : NULL, 1e-2f, ROWS * HEADS, w, HEADS,
+                                               expected);
                 sp_test_close(ops->name, y, expected, n, NULL, norm_bound(w));
             }
             sp_test_free(x, n);

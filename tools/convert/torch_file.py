@@ -185,7 +185,7 @@ def open_checkpoint(path):
     except OSError as problem:
         raise CheckpointError(f"{path}: {problem.strerror}") from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise CheckpointError(f"{path}: not a zip archive: expected a checkpoint by torch.save of PyTorch 1.6 or newer; "
+        raise CheckpointError(f"{path}: not a zip archive: expected one by torch.save of PyTorch 1.6 or newer; "
                               f"open an older one in PyTorch and save it again") from None
     with archive:
         yield Checkpoint(path, archive)

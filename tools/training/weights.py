@@ -13,7 +13,8 @@ def save(path, tensors):
         bits = tensors[name].detach().float().contiguous().numpy().view(numpy.uint32)
         rounded = ((bits.astype(numpy.uint64) + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
         blob = rounded.tobytes()
-        header[name] = {"dtype": "BF16", "shape": list(tensors[name].shape), "data_offsets": [offset, offset + len(blob)]}
+        header[name] = {"dtype": "BF16", "shape": list(tensors[name].shape), "data_offsets": [offset,
+                                                                                              offset + len(blob)]}
         blobs.append(blob)
         offset += len(blob)
     text = json.dumps(header).encode()

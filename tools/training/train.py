@@ -33,7 +33,7 @@ CONFIG = {
     "vq": {"channels": 32, "channel_mult": [1, 2, 4], "blocks_per_level": 1, "attention": "middle",
            "z_channels": 64, "codebook": [1024, 8], "l2_normalised": True, "group_norm_groups": 8,
            "group_norm_eps": 1e-6, "output_range": [-1, 1], "image_size": [64, 64]},
-    "sampling": {"cfg_scale": 3.0, "temperature": 0.8, "top_k": 0, "top_p": 1.0},
+    "sampling": {"cfg_scale": 3.0, "temperature": 0.7, "top_k": 0, "top_p": 1.0},
 }
 
 

@@ -3,8 +3,8 @@
  *
  * Tolerance of logits: golden.json says how far float logits, summed in one chain as row invariance asks, are from the
  * same code in double. Its own are no farther, ours are as far: 2 * logit_error. Guided logits u + s (c - u) are then
- * within (2 s - 1) of that, and a greedy
- * token is certain where the two best are further apart than twice as much; the test checks that every token is.
+ * within (2 s - 1) of that, and a greedy token is certain where the two best are further apart than twice as much; the
+ * test checks that every token is.
  * Pixels of two decoders within 2 * pixel_error of each other differ by one level where 127.5 x + 128 lies that close
  * to an integer: in no more than a share of 4 * 127.5 * pixel_error of the values, on average. */
 #include "io/json.h"

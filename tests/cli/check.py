@@ -116,8 +116,8 @@ def kitty(path, picture):
 
 
 def iterm(path, picture):
-    match = re.fullmatch(rb"\033\]1337;File=inline=1;size=(\d+);width=\d+;height=\d+:([^\a]*)\a\n", open(path,
-                                                                                                         "rb").read())
+    shape = rb"\033\]1337;File=inline=1;size=(\d+);width=\d+;height=\d+:([^\a]*)\a\n"
+    match = re.fullmatch(shape, open(path, "rb").read())
     assert match, "no inline image"
     data = base64.b64decode(match[2], validate=True)
     assert len(data) == int(match[1]), (len(data), match[1])
@@ -188,8 +188,8 @@ def on_terminal(command, variables):
 
 
 def terminal(wanted, *variables):
-    output = on_terminal(["specular", "generate", "-q", "-p", "x", "-s", "1", "-o", "t.png", "--force", "--show"],
-                         variables)
+    command = ["specular", "generate", "-q", "-p", "x", "-s", "1", "-o", "t.png", "--force", "--show"]
+    output = on_terminal(command, variables)
     marks = {"kitty": b"\033_G", "iterm": b"\033]1337;", "sixel": b"\033Pq", "blocks": "▀".encode()}
     assert [name for name, mark in marks.items() if mark in output] == [wanted], (wanted, output[:80])
 
@@ -198,8 +198,8 @@ def bar():
     """A bar with colour on a terminal, none under NO_COLOR, taken away at the end."""
     command = ["specular", "generate", "-p", "x", "-s", "1", "-o", "t.png", "--force"]
     output = on_terminal(command, ["TERM=xterm"])
-    assert re.search(rb"\r\033\[K1/1 \[\033\[32m#+-+\033\[0m\] \d+/\d+ tokens, [\d.]+ a pass, \d+ s left", output),
-                                       output
+    shape = rb"\r\033\[K1/1 \[\033\[32m#+-+\033\[0m\] \d+/\d+ tokens, [\d.]+ a pass, \d+ s left"
+    assert re.search(shape, output), output
     assert b"\r\033[Kspecular: t.png: seed 1" in output, output
     plain = on_terminal(command, ["TERM=xterm", "NO_COLOR=1"])
     assert b"tokens, " in plain and b"\033[3" not in plain, plain

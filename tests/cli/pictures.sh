@@ -42,8 +42,7 @@ case_quiet_and_verbose() {
 case_settings_come_back() {
     local prompt
     specular generate -q -p "it's \"red\" \$HOME; *" -s 18446744073709551615 --cfg-scale 2.25 --temperature 0.7 \
-        --top-k 50 \
-        --top-p 0.95 -b 2 -o a.png
+        --top-k 50 --top-p 0.95 -b 2 -o a.png
     mkdir again
     local name
     for name in a.png a-2.png; do

@@ -21,17 +21,19 @@ assert [r['file'] for r in json.load(open('r.json'))] == [r['file'] for r in rec
 }
 
 case_overrides_of_a_line() {
+    local sampling='"temperature": 0.5, "top_k": 9, "top_p": 0.9'
     printf '%s\n' '{"prompt": "red heart", "id": "a", "seed": 7, "n": 2, "cfg_scale": 1.5, "method": "ar"}' \
-        '{"prompt": "red heart", "temperature": 0.5, "top_k": 9, "top_p": 0.9, "seed": 18446744073709551615}' \
-        > p.jsonl
-    specular render -f p.jsonl --output-dir out -q || true
-    sed -i 's/18446744073709551615/"18446744073709551615"/' p.jsonl
-    specular render -f p.jsonl --output-dir out2 -q
+        "{\"prompt\": \"red heart\", $sampling, \"window\": 4, \"seed\": \"18446744073709551615\"}" > p.jsonl
+    specular render -f p.jsonl --output-dir out -q --report r.json
     specular generate -q -p 'red heart' -s 7 -b 2 --cfg-scale 1.5 -o a.png
-    same a.png out2/a-0.png
-    same a-2.png out2/a-1.png
+    same a.png out/a-0.png
+    same a-2.png out/a-1.png
     specular generate -q -p 'red heart' -s 18446744073709551615 --temperature 0.5 --top-k 9 --top-p 0.9 -o b.png
-    same b.png out2/000002.png
+    same b.png out/000002.png
+    python3 -c "
+import json
+r = json.load(open('r.json'))
+assert [x['method'] for x in r] == ['ar', 'ar', 'pathwise'] and r[2]['window'] == 4, r"
 }
 
 case_resume() {

@@ -134,6 +134,15 @@ static void a_large_mean_costs_nothing(void **state)
             compare((call){sp_ops_find(*name), shapes[i], false, false, 1, 1.0f, 1000.0f});
 }
 
+/* Variances below eps. */
+static void eps_bounds_the_gain(void **state)
+{
+    (void)state;
+    for (const char *const *name = sp_ops_names(); *name; name++)
+        for (size_t i = 0; i < N_SHAPES; i++)
+            compare((call){sp_ops_find(*name), shapes[i], false, false, 1, 1e-3f, 0.0f});
+}
+
 static void a_constant_group_is_its_bias(void **state)
 {
     (void)state;
@@ -188,7 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_back_end_is_ref),        cmocka_unit_test(a_large_mean_costs_nothing),
         cmocka_unit_test(a_constant_group_is_its_bias), cmocka_unit_test(nan_stays_in_its_group),
-        cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(threads_do_not_show),          cmocka_unit_test(eps_bounds_the_gain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -342,6 +342,36 @@ static void colours_are_rounded_and_clamped(void **state)
     free_checkpoint(c);
 }
 
+/* GroupNorm hides most of a wrong scale: only many pictures show it. */
+static void bytes_become_minus_one_to_one(void **state)
+{
+    (void)state;
+    extern const sp_codec_ops sp_codec_vqgan;
+    enum { PICTURES = 64 };
+    checkpoint *c = make_checkpoint(&MIDDLE);
+    float pixels[sizeof((result *)0)->rgb];
+    uint8_t rgb[sizeof((result *)0)->rgb];
+    int32_t found[ROWS * COLUMNS], expected[ROWS * COLUMNS];
+    sp_codec *codec;
+    void *network;
+    open_checkpoint(c, NULL);
+    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    SP_TEST_OK(sp_codec_vqgan.open(&network, &c->config, c->tensors, sp_ops_find("auto"), NULL, err));
+    size_t count = sp_codec_height(codec) * sp_codec_width(codec) * 3;
+    for (uint32_t picture = 0; picture < PICTURES; picture++) {
+        for (size_t i = 0; i < count; i++) {
+            rgb[i] = (uint8_t)(127.5f * (sp_test_value(picture, i) + 1.0f));
+            pixels[i] = (float)rgb[i] / 127.5f - 1.0f;
+        }
+        SP_TEST_OK(sp_codec_encode(codec, rgb, found, err));
+        SP_TEST_OK(sp_codec_vqgan.encode(network, pixels, expected, err));
+        assert_memory_equal(found, expected, sizeof found);
+    }
+    sp_codec_vqgan.close(network);
+    sp_codec_close(codec);
+    free_checkpoint(c);
+}
+
 static void without_an_encoder_it_only_decodes(void **state)
 {
     (void)state;
@@ -523,6 +553,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(codes_that_are_not_normalised_are_found_by_distance),
         cmocka_unit_test(colours_are_rounded_and_clamped),
+        cmocka_unit_test(bytes_become_minus_one_to_one),
         cmocka_unit_test(without_an_encoder_it_only_decodes),
         cmocka_unit_test(every_missing_or_misshapen_tensor_is_named),
         cmocka_unit_test(every_nan_weight_is_named),

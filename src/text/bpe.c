@@ -47,10 +47,10 @@ static void fill_bytes_of_codes(int16_t bytes[BYTE_CODES])
     }
 }
 
-/* Bytes that text stands for, into out [strlen(text)]; false if a character stands for none. */
-static bool decode_bytes(const int16_t bytes[BYTE_CODES], const char *text, unsigned char *out, size_t *size)
+/* Bytes that text [length] stands for, into out [length]; false if a character stands for none. */
+static bool decode_bytes(const int16_t bytes[BYTE_CODES], const char *text, size_t length, unsigned char *out,
+                         size_t *size)
 {
-    size_t length = strlen(text);
     uint32_t code = 0;
     *size = 0;
     for (size_t i = 0, n; i < length; i += n) {
@@ -113,7 +113,7 @@ static sp_status read_vocab(bpe *model, const char *file, const json_t *vocab, i
         ids[count++] = (int32_t)id;
         if (model->vocab <= (size_t)id) model->vocab = (size_t)id + 1;
         bpe_token *token = &model->tokens[model->n_tokens];
-        if (!*text || !decode_bytes(bytes, text, memory, &token->size)) continue;
+        if (!*text || !decode_bytes(bytes, text, strlen(text), memory, &token->size)) continue;
         token->bytes = memory;
         token->id = (int32_t)id;
         memory += token->size;
@@ -142,47 +142,49 @@ static sp_status open_vocab(bpe *model, const char *file, const json_t *vocab, s
     return status;
 }
 
-/* Merges that are written "left right", or ["left", "right"]: their halves, borrowed from scratch or json. */
-static bool split_merge(const json_t *merge, sp_buffer *scratch, const char **left, const char **right)
+/* The halves of a merge, borrowed from json, which is "left right" or ["left", "right"]. */
+typedef struct merge_text {
+    const char *left, *right;
+    size_t n_left, n_right; /* bytes */
+} merge_text;
+
+static bool split_merge(const json_t *json, merge_text *out)
 {
-    if (json_array_size(merge) == 2) {
-        *left = json_string_value(json_array_get(merge, 0));
-        *right = json_string_value(json_array_get(merge, 1));
-        return *left && *right;
+    const char *space = json_is_string(json) ? strchr(json_string_value(json), ' ') : NULL;
+    if (space) {
+        out->left = json_string_value(json);
+        out->right = space + 1;
+        out->n_left = (size_t)(space - out->left);
+    } else {
+        out->left = json_string_value(json_array_get(json, 0));
+        out->right = json_string_value(json_array_get(json, 1));
+        if (!out->left || !out->right || json_array_size(json) != 2) return false;
+        out->n_left = strlen(out->left);
     }
-    const char *text = json_string_value(merge);
-    const char *space = text ? strchr(text, ' ') : NULL;
-    if (!space || strchr(space + 1, ' ')) return false;
-    scratch->size = 0;
-    if (!sp_buffer_append(scratch, text, strlen(text) + 1)) return false;
-    scratch->data[space - text] = 0;
-    *left = (const char *)scratch->data;
-    *right = *left + (space - text) + 1;
-    return true;
+    out->n_right = strlen(out->right);
+    return out->n_left > 0 && out->n_right > 0 && !(space && strchr(out->right, ' '));
 }
 
-/* scratch [2] are reused from merge to merge. */
+/* scratch is kept from merge to merge. */
 static sp_status read_merge(bpe *model, const char *file, const int16_t *codes, const json_t *json, size_t rank,
-                            sp_buffer scratch[2], sp_error *err)
+                            sp_buffer *scratch, sp_error *err)
 {
-    const char *left = "", *right = "";
-    if (!split_merge(json, &scratch[0], &left, &right))
-        return SP_FAIL(err, SP_EFORMAT, "%s: merge %zu is not a pair of tokens", file, rank);
+    merge_text m;
+    if (!split_merge(json, &m)) return SP_FAIL(err, SP_EFORMAT, "%s: merge %zu is not a pair of tokens", file, rank);
     size_t n_left = 0, n_right = 0;
-    scratch[1].size = 0;
-    if (!sp_buffer_append(&scratch[1], left, strlen(left)) || !sp_buffer_append(&scratch[1], right, strlen(right)))
+    scratch->size = 0;
+    if (!sp_buffer_append(scratch, m.left, m.n_left) || !sp_buffer_append(scratch, m.right, m.n_right))
         return SP_FAIL(err, SP_ENOMEM, "%s: no memory for its merges", file);
-    unsigned char *bytes = scratch[1].data;
+    unsigned char *bytes = scratch->data;
     int32_t ids[3] = {-1, -1, -1};
-    if (*left && *right && decode_bytes(codes, left, bytes, &n_left) &&
-        decode_bytes(codes, right, bytes + n_left, &n_right)) {
+    if (decode_bytes(codes, m.left, m.n_left, bytes, &n_left) &&
+        decode_bytes(codes, m.right, m.n_right, bytes + n_left, &n_right)) {
         ids[0] = id_of_bytes(model, bytes, n_left);
         ids[1] = id_of_bytes(model, bytes + n_left, n_right);
         ids[2] = id_of_bytes(model, bytes, n_left + n_right);
     }
     if (ids[0] < 0 || ids[1] < 0 || ids[2] < 0)
-        return SP_FAIL(err, SP_EFORMAT, "%s: merge %zu, '%.60s' and '%.60s': %s not in the vocabulary", file, rank,
-                       left, right,
+        return SP_FAIL(err, SP_EFORMAT, "%s: merge %zu, '%.60s': %s not in the vocabulary", file, rank, m.left,
                        ids[0] < 0   ? "the first is"
                        : ids[1] < 0 ? "the second is"
                                     : "their union is");
@@ -195,15 +197,14 @@ static sp_status open_merges(bpe *model, const char *file, const json_t *merges,
     if (!json_is_array(merges)) return SP_FAIL(err, SP_EFORMAT, "%s: 'model.merges' is not an array", file);
     int16_t codes[BYTE_CODES];
     fill_bytes_of_codes(codes);
-    sp_buffer scratch[2] = {{0}, {0}};
+    sp_buffer scratch = {0};
     sp_status status = SP_OK;
     model->n_merges = json_array_size(merges);
     model->merges = sp_alloc(model->n_merges, sizeof *model->merges);
     if (!model->merges) status = SP_FAIL(err, SP_ENOMEM, "%s: no memory for %zu merges", file, model->n_merges);
     for (size_t i = 0; status == SP_OK && i < model->n_merges; i++)
-        status = read_merge(model, file, codes, json_array_get(merges, i), i, scratch, err);
-    sp_buffer_free(&scratch[0]);
-    sp_buffer_free(&scratch[1]);
+        status = read_merge(model, file, codes, json_array_get(merges, i), i, &scratch, err);
+    sp_buffer_free(&scratch);
     if (status != SP_OK) return status;
     qsort(model->merges, model->n_merges, sizeof *model->merges, order_pairs);
     for (size_t i = 1; i < model->n_merges; i++)

@@ -93,7 +93,7 @@ case_map() {
 case_show() {
     local name
     for name in kitty iterm sixel blocks; do
-        specular generate -q -p x -s 1 -o a.png --force --show $name > $name
+        specular generate -q -p x -s 1 --temperature 2 -o a.png --force --show $name > $name
         python3 "$check" $name $name a.png
     done
     NO_COLOR=1 specular generate -q -p x -s 1 -o a.png --force --show=blocks > plain

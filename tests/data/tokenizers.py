@@ -16,9 +16,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 QWEN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
         r"|\s+(?!\S)|\s+")
-SYLLABLES = "ka lo mi re tu san bel or in the ing red blue heart cat on a of sky don't it's we'll 12 2024 3.14 ( ) ! é 中".split()
-ODD = ["", " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\x00", "I'LL", "'S", "\u212a", "İ", "ſ", "ẞ", "Σ", "é", "中文", "🙂",
-       "👩‍👧", "❤️", "１２", "½", "٣", "ﬁ", "\u180e", "\u200b", "<s>", "<s>>", "SKY", "sky blue", "<sentinel:7>", "IMGIMGABZ"]
+SYLLABLES = ("ka lo mi re tu san bel or in the ing red blue heart cat on a of sky don't it's we'll 12 2024 3.14 ( ) ! "
+             "é 中").split()
+ODD = ["", " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\x00", "I'LL", "'S", "\u212a", "İ", "ſ", "ẞ", "Σ", "é",
+       "中文", "🙂", "👩‍👧", "❤️", "１２", "½", "٣", "ﬁ", "\u180e", "\u200b", "<s>", "<s>>", "SKY", "sky blue",
+       "<sentinel:7>", "IMGIMGABZ"]
 
 
 def byte_level(**options):
@@ -34,7 +36,8 @@ def make(normalizer, pre_tokenizer, added=()):
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(text, trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False))
+    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(text, trainer)
     for content, special, normalized in added:
         token = AddedToken(content, special=special, normalized=normalized)
         (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([token])

@@ -22,7 +22,7 @@ struct sp_pool {
     _Atomic uint64_t ticket; /* generation of the run << 32 | next share */
     _Atomic int unfinished;  /* shares */
     _Atomic int sleepers;
-    bool stop;
+    _Atomic bool stop;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     pthread_t *workers; /* [n_threads - 1] */

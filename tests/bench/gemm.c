@@ -5,7 +5,8 @@
  * Cold: every call takes another copy of the weights, COLD_BYTES in all, so that they come from beyond the second
  * level of cache, as in a model; warm: one copy. Methods take turns, ROUNDS times; between turns the program sleeps, so
  * that threads of the last one stop spinning. A time is the median over rounds of the mean of one turn. Ours rounds the
- * activations inside the call, oneDNN's bf16 gets them rounded. A ratio is the time of the fastest library over ours. */
+ * activations inside the call, oneDNN's bf16 gets them rounded. A ratio is the time of the fastest library
+ * over ours. */
 #include <cblas.h>
 #include <math.h>
 #include <stdio.h>

@@ -59,7 +59,8 @@ typedef struct matmul {
     uint16_t *half_x;
 } matmul;
 
-static dnnl_memory_t to_layout(const matmul *m, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, void *data)
+static dnnl_memory_t to_layout(const matmul *m, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                               void *data)
 {
     dnnl_memory_t source, target;
     dnnl_primitive_desc_t description;

@@ -37,6 +37,10 @@ case_unwritable() {
 }
 
 case_full_device() {
+    [ -c /dev/full ] || {
+        echo "skipped: no /dev/full here"
+        return 0
+    }
     expect 4 "/dev/full: .*No space left" specular generate -q -p x -o /dev/full
     expect 4 "/dev/full: .*No space left" specular generate -q -p x -o a.png --tokens /dev/full
     absent a.png

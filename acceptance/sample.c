@@ -88,13 +88,15 @@ static bool inside(const float *scores, size_t n, float score, float top, size_t
     return above <= p * all;
 }
 
-/* The smallest score that is in the sets: top-k first, then top-p of what it leaves. */
-static float set_threshold(const sp_accept_window *w, const float *scores, float top)
+float sp_sample_threshold(const sp_accept_window *w, const float *scores)
 {
     const sp_sampling *s = w->sampling;
     size_t n = w->n_codes, kept = n;
-    float threshold = -INFINITY;
-    for (size_t i = 0; i < n; i++) w->scratch[i] = scores[i];
+    float threshold = -INFINITY, top = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        w->scratch[i] = scores[i];
+        top = fmaxf(top, scores[i]);
+    }
     if (s->top_k && (size_t)s->top_k < n) {
         threshold = rank_threshold(w->scratch, n, (size_t)s->top_k);
         kept = 0;
@@ -125,7 +127,7 @@ sp_status sp_sample(const sp_accept_window *w, size_t j, int32_t *token, sp_erro
     if (!(ranked && massed) &&
         inside(scores, n, scores[*token], top, ranked ? (size_t)s->top_k : 0, (double)s->top_p))
         return SP_OK;
-    float threshold = set_threshold(w, scores, top), best = -INFINITY;
+    float threshold = sp_sample_threshold(w, scores), best = -INFINITY;
     for (size_t i = 0; i < n; i++) {
         if (scores[i] >= threshold && scores[i] + noise[i] > best) {
             best = scores[i] + noise[i];

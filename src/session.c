@@ -3,23 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "acceptance/accept.h"
-#include "base/arena.h"
-#include "decode/decode.h"
-#include "engine.h"
-#include "vq/codec.h"
-
-struct sp_session {
-    sp_engine *engine;
-    sp_pool *pool;
-    sp_context *context;
-    sp_decoder *decoder;
-    sp_codec *codec;
-    int32_t *prompt_ids; /* [prefix_length] */
-    uint8_t *rgb;        /* [height, width, 3] */
-    sp_arena arena;
-    sp_result result;
-};
+#include "session.h"
 
 static void take(sp_session *s)
 {
@@ -121,7 +105,7 @@ sp_status sp_request_check(const sp_engine *e, const sp_request *r, sp_error *er
     return e->config.from_text ? SP_OK : class_number(e, r->prompt, &number, err);
 }
 
-static sp_status encode_prompt(sp_session *s, const sp_request *r, sp_model_prompt *out, sp_error *err)
+sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt *out, sp_error *err)
 {
     const sp_engine *e = s->engine;
     size_t count = 1, limit = e->config.prefix_length;
@@ -151,7 +135,7 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
         .rule = sp_accept_find(r->method), .drafter = sp_drafter_find(r->draft_init), .window = (size_t)r->window,
         .sampling = {r->seed, r->image, r->cfg_scale, r->temperature, r->top_k, r->top_p},
         .progress = r->progress, .user = r->user};
-    SP_TRY(encode_prompt(s, r, &plan.prompt, err));
+    SP_TRY(sp_session_prompt(s, r, &plan.prompt, err));
     sp_model model = sp_context_model(s->context);
     sp_decoder *d = s->decoder;
     SP_TRY(sp_decode(d, &model, &plan, err));
@@ -182,6 +166,11 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
 sp_status sp_tokens_to_pixels(sp_session *s, const int32_t *tokens, uint8_t *rgb, sp_error *err)
 {
     return sp_codec_decode(s->codec, tokens, rgb, err);
+}
+
+sp_status sp_pixels_to_features(sp_session *s, const uint8_t *rgb, float *features, sp_error *err)
+{
+    return sp_codec_describe(s->codec, rgb, features, err);
 }
 
 sp_status sp_pixels_to_tokens(sp_session *s, const uint8_t *rgb, int32_t *tokens, sp_error *err)

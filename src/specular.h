@@ -74,6 +74,7 @@ typedef struct sp_model_info {
     size_t n_classes;        /* of a class-conditional model */
     size_t parameters;       /* of the transformer */
     size_t n_codes, rows, columns, width, height;
+    size_t n_features;       /* of a picture, see sp_pixels_to_features */
     size_t layers, dim, heads, kv_heads, head_dim;
     size_t weight_bytes;     /* transformer and codec as held in memory */
     size_t session_bytes;    /* KV, window, scratch and codec buffers of one session */
@@ -143,6 +144,20 @@ SP_CHECK sp_status sp_generate(sp_session *session, const sp_request *request, c
 /* Tokens [rows * columns] to pixels [height, width, 3], and back. */
 SP_CHECK sp_status sp_tokens_to_pixels(sp_session *session, const int32_t *tokens, uint8_t *rgb, sp_error *err);
 SP_CHECK sp_status sp_pixels_to_tokens(sp_session *session, const uint8_t *rgb, int32_t *tokens, sp_error *err);
+/* What the codec's encoder sees in a picture: features [info.n_features], its output before quantisation, mean over
+ * the positions. SP_EUNSUPPORTED when the checkpoint has no encoder. */
+SP_CHECK sp_status sp_pixels_to_features(sp_session *session, const uint8_t *rgb, float *features, sp_error *err);
+
+/* A finished token under the law of plain decoding, given the tokens before it. */
+typedef struct sp_token_score {
+    float log_p; /* natural logarithm of its probability before top-k and top-p; at temperature 0 that of temperature 1 */
+    float rank;  /* probability of the likelier tokens plus a random part of its own, after top-k and top-p: uniform in
+                    [0, 1] exactly when tokens are drawn from the law */
+} sp_token_score;
+
+/* Scores tokens [rows * columns] under the request's prompt, guidance and sampling, whatever method made them. */
+SP_CHECK sp_status sp_score_tokens(sp_session *session, const sp_request *request, const int32_t *tokens,
+                                   sp_token_score *scores, sp_error *err);
 void sp_session_close(sp_session *session);
 
 typedef struct sp_method {

@@ -89,10 +89,28 @@ sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, 
     return SP_OK;
 }
 
-sp_status sp_codec_encode(sp_codec *codec, const uint8_t *rgb, int32_t *tokens, sp_error *err)
+size_t sp_codec_features(const sp_codec *codec) { return codec->config.z_channels; }
+
+static void take_pixels(sp_codec *codec, const uint8_t *rgb)
 {
     for (size_t i = 0; i < codec->height * codec->width * 3; i++) codec->pixels[i] = (float)rgb[i] / 127.5f - 1.0f;
+}
+
+sp_status sp_codec_encode(sp_codec *codec, const uint8_t *rgb, int32_t *tokens, sp_error *err)
+{
+    take_pixels(codec, rgb);
     return codec->ops->encode(codec->state, codec->pixels, tokens, err);
+}
+
+sp_status sp_codec_describe(sp_codec *codec, const uint8_t *rgb, float *features, sp_error *err)
+{
+    take_pixels(codec, rgb);
+    SP_TRY(codec->ops->features(codec->state, codec->pixels, features, err));
+    for (size_t i = 0; i < codec->config.z_channels; i++)
+        if (!isfinite(features[i]))
+            return SP_FAIL(err, SP_EFORMAT, "codec: feature %zu of a picture came out as %g: expected a number; the "
+                           "weights overflow, fetch them again", i, (double)features[i]);
+    return SP_OK;
 }
 
 void sp_codec_close(sp_codec *codec)

@@ -41,6 +41,8 @@ typedef struct sp_codec_ops {
                       sp_pool *pool, sp_error *err);
     sp_status (*decode)(void *state, const int32_t *tokens, float *pixels, sp_error *err); /* [h, w, 3] in [-1, 1] */
     sp_status (*encode)(void *state, const float *pixels, int32_t *tokens, sp_error *err);
+    /* features [config.z_channels]: the encoder's output before quantisation, its mean over the positions */
+    sp_status (*features)(void *state, const float *pixels, float *features, sp_error *err);
     size_t (*bytes)(const void *state); /* weights and scratch */
     void (*close)(void *state);
 } sp_codec_ops;
@@ -50,10 +52,14 @@ SP_CHECK sp_status sp_codec_open(sp_codec **out, const sp_codec_config *config, 
 size_t sp_codec_height(const sp_codec *codec);
 size_t sp_codec_width(const sp_codec *codec);
 size_t sp_codec_bytes(const sp_codec *codec);
+size_t sp_codec_features(const sp_codec *codec);
 SP_CHECK sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, sp_error *err);
 
 /* Pixels [height, width, 3] uint8 to tokens; SP_EUNSUPPORTED when the checkpoint has no encoder. */
 SP_CHECK sp_status sp_codec_encode(sp_codec *codec, const uint8_t *rgb, int32_t *tokens, sp_error *err);
+
+/* Pixels [height, width, 3] uint8 to features [sp_codec_features]; SP_EUNSUPPORTED as sp_codec_encode. */
+SP_CHECK sp_status sp_codec_describe(sp_codec *codec, const uint8_t *rgb, float *features, sp_error *err);
 void sp_codec_close(sp_codec *codec);
 
 #endif

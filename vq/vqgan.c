@@ -207,17 +207,37 @@ static sp_status nearest(vqgan *g, const float *z, int32_t *tokens, sp_error *er
     return SP_OK;
 }
 
-static sp_status encode(void *state, const float *pixels, int32_t *tokens, sp_error *err)
+/* The encoder's output [positions, z_channels] in buffer[0]. */
+static sp_status run_encoder(vqgan *g, const float *pixels, sp_error *err)
 {
-    vqgan *g = state;
     if (g->encoder.n == 0)
         return SP_FAIL(err, SP_EUNSUPPORTED, "vq: this checkpoint cannot encode: it has no 'encoder.conv_in.weight'");
     sp_plane in = g->encoder.layers[0].in;
     memcpy(g->run.buffer[0], pixels, in.height * in.width * in.channels * sizeof *pixels);
     for (size_t i = 0; i < g->encoder.n; i++) sp_vq_layer_run(&g->run, &g->encoder.layers[i]);
+    return SP_OK;
+}
+
+static sp_status encode(void *state, const float *pixels, int32_t *tokens, sp_error *err)
+{
+    vqgan *g = state;
+    SP_TRY(run_encoder(g, pixels, err));
     size_t positions = g->config.rows * g->config.columns;
     sp_vq_matrix_run(&g->run, &g->quant, g->run.buffer[0], positions, g->run.buffer[1], SP_GEMM_SET);
     return nearest(g, g->run.buffer[1], tokens, err);
+}
+
+static sp_status features(void *state, const float *pixels, float *out, sp_error *err)
+{
+    vqgan *g = state;
+    SP_TRY(run_encoder(g, pixels, err));
+    size_t positions = g->config.rows * g->config.columns, width = g->config.z_channels;
+    for (size_t c = 0; c < width; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < positions; i++) sum += (double)g->run.buffer[0][i * width + c];
+        out[c] = (float)(sum / (double)positions);
+    }
+    return SP_OK;
 }
 
 static size_t bytes(const void *state)
@@ -227,5 +247,6 @@ static size_t bytes(const void *state)
 }
 
 const sp_codec_ops sp_codec_vqgan = {
-    .name = "vqgan", .open = open, .decode = decode, .encode = encode, .bytes = bytes, .close = close,
+    .name = "vqgan", .open = open, .decode = decode, .encode = encode, .features = features,
+    .bytes = bytes, .close = close,
 };

@@ -13,6 +13,9 @@
 /* What a draw is for: no two purposes share bits. */
 typedef enum { SP_DRAW_GUMBEL = 0, SP_DRAW_INIT = 1, SP_DRAW_ACCEPT = 2, SP_DRAW_RESIDUAL = 3 } sp_draw_purpose;
 
+/* Of evaluation, not of pictures: where in its own probability a token stands, and which prompts a resample holds. */
+enum { SP_DRAW_RANK = 100, SP_DRAW_RESAMPLE = 101 };
+
 typedef struct sp_philox_block {
     uint32_t word[4];
 } sp_philox_block;

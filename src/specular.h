@@ -150,9 +150,9 @@ SP_CHECK sp_status sp_pixels_to_features(sp_session *session, const uint8_t *rgb
 
 /* A finished token under the law of plain decoding, given the tokens before it. */
 typedef struct sp_token_score {
-    float log_p; /* natural logarithm of its probability before top-k and top-p; at temperature 0 that of temperature 1 */
+    float log_p; /* natural logarithm of its probability before top-k and top-p; temperature 0 counts as 1 here */
     float rank;  /* probability of the likelier tokens plus a random part of its own, after top-k and top-p: uniform in
-                    [0, 1] exactly when tokens are drawn from the law */
+                    [0, 1] when tokens are drawn from the law */
 } sp_token_score;
 
 /* Scores tokens [rows * columns] under the request's prompt, guidance and sampling, whatever method made them. */

@@ -37,17 +37,30 @@ typedef struct sp_kv_view {
     float *keys;
     float *values;
     size_t capacity;
+    const int32_t *before; /* [capacity] of a slot off its position: the slot one position below; NULL without trees */
 } sp_kv_view;
 
-/* Rows of attention: row r sees key positions first_key[r] .. position[r] of stream[r]. */
+/* Rows of attention: row r sees key positions first_key[r] .. position[r] of stream[r].
+ *
+ * Rows may form a tree, several of them at one position. Then the key and value of row r lie at slot[r], the ones of
+ * the position before at before[slot[r]] of its cache, and so on down to the first slot that is its position; from there
+ * on slots are positions. So the trunk of a tree lies at its positions and every branch off them. The result has the
+ * bits that the same keys give at their positions. */
 typedef struct sp_attention_rows {
     size_t n_rows;
     const int32_t *stream;    /* [n_rows] index into kv */
     const int32_t *position;  /* [n_rows] */
     const int32_t *first_key; /* [n_rows] 0, or the first unpadded prefix position */
+    const int32_t *slot;      /* [n_rows], or NULL: every slot is its position */
     size_t heads, kv_heads, head_dim;
     float scale;
 } sp_attention_rows;
+
+/* Where the key and value of a row lie. */
+static inline size_t sp_attention_slot(const sp_attention_rows *rows, size_t row)
+{
+    return (size_t)(rows->slot ? rows->slot[row] : rows->position[row]);
+}
 
 /* Geometry of a picture in channels-last layout [height, width, channels]. */
 typedef struct sp_plane {

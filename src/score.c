@@ -51,11 +51,12 @@ sp_status sp_score_tokens(sp_session *s, const sp_request *r, const int32_t *tok
     sp_accept_window window = {.n_codes = d->n_codes, .sampling = &sampling, .ops = d->ops, .scratch = d->scratch};
     bool guided = r->cfg_scale != 1.0f;
     float inverse = r->temperature > 0 ? 1.0f / r->temperature : 1.0f;
-    SP_TRY(model.ops->begin(model.state, &prompt, guided, err));
+    SP_TRY(model.ops->begin(model.state, &prompt, guided, NULL, err));
     for (size_t first = 0, n; first < d->n_positions; first += n) {
         n = d->n_positions - first < d->max_window ? d->n_positions - first : d->max_window;
         for (size_t j = 0; j < n; j++) d->fed[j] = first + j > 0 ? tokens[first + j - 1] : 0;
-        SP_TRY(model.ops->forward(model.state, first, d->fed, n, d->logits, err));
+        sp_model_window fed = {.first = first, .n = n, .ids = d->fed, .logits = d->logits};
+        SP_TRY(model.ops->forward(model.state, &fed, err));
         for (size_t j = 0; j < n; j++) {
             float *row = d->logits + j * d->n_codes;
             const float *free_logits = guided ? d->logits + (n + j) * d->n_codes : NULL;

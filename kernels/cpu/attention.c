@@ -22,7 +22,8 @@ typedef struct job {
     size_t q_stride;
     const sp_kv_view *kv;
     float *out;
-    float *scores; /* [threads, GROUP, capacity] */
+    float *scores; /* [threads, GROUP, capacity], then as many slots of branches */
+    int32_t *slots;
     size_t capacity; /* largest of the streams */
 } job;
 
@@ -30,7 +31,9 @@ typedef struct task {
     const float *query[GROUP];
     float *scores[GROUP];
     float *out[GROUP];
-    size_t first[GROUP], last[GROUP]; /* visible positions */
+    size_t first[GROUP], last[GROUP]; /* visible positions in the cache */
+    int32_t *branch[GROUP];           /* slots of those after last, in the branch of the row */
+    size_t n_branch[GROUP];
     const float *keys, *values;       /* of the head */
     size_t capacity, width, n;
     float scale;
@@ -39,7 +42,7 @@ typedef struct task {
 size_t SP_CPU(attention_scratch)(size_t capacity, size_t head_dim, int n_threads)
 {
     (void)head_dim;
-    return (size_t)n_threads * GROUP * sp_round_up(capacity, BLOCK) * sizeof(float);
+    return (size_t)n_threads * GROUP * sp_round_up(capacity, BLOCK) * (sizeof(float) + sizeof(int32_t));
 }
 
 static inline __attribute__((always_inline)) void score_block(const task *t, size_t block, const size_t n)
@@ -61,6 +64,18 @@ static inline __attribute__((always_inline)) void score_block(const task *t, siz
             sp_vec_store(t->scores[r] + block + v * SP_LANES, sp_vec_mul(sum[r][v], scale));
 }
 
+/* Scores of the branch: each in the order of a lane of score_block, whose bits it has. */
+static void score_branch(const task *t, size_t r)
+{
+    float *score = t->scores[r] + t->last[r] + 1;
+    const float *key = t->keys;
+    for (size_t i = 0; i < t->n_branch[r]; i++) score[i] = 0;
+    for (size_t d = 0; d < t->width; d++, key += t->capacity)
+        for (size_t i = 0; i < t->n_branch[r]; i++)
+            score[i] = fmaf(t->query[r][d], key[t->branch[r][i]], score[i]);
+    for (size_t i = 0; i < t->n_branch[r]; i++) score[i] *= t->scale;
+}
+
 /* Scores of positions first .. last become weights e^(score - max); the rest of their blocks 0. Returns 1 / sum. */
 static float normalise(float *scores, size_t first, size_t last)
 {
@@ -78,26 +93,31 @@ static float normalise(float *scores, size_t first, size_t last)
     return 1.0f / sp_vec_sum(sum);
 }
 
-/* Adds weights times values of positions from .. to - 1 for n rows and two vectors of the head from column. */
+/* Adds weight times value of position p, which lies at slot, for n rows and two vectors of the head from column. */
+static inline __attribute__((always_inline)) void weigh_one(const task *t, size_t row, const size_t n, size_t column,
+                                                            size_t live, size_t p, size_t slot, sp_vec sum[GROUP][2])
+{
+    const float *value = t->values + slot * t->width + column;
+    sp_vec low, high = sp_vec_set(0);
+    if (live >= 2 * SP_LANES) {
+        low = sp_vec_load(value);
+        high = sp_vec_load(value + SP_LANES);
+    } else {
+        low = sp_vec_load_n(value, live < SP_LANES ? live : SP_LANES);
+        if (live > SP_LANES) high = sp_vec_load_n(value + SP_LANES, live - SP_LANES);
+    }
+    for (size_t r = row; r < row + n; r++) {
+        sp_vec weight = sp_vec_set(t->scores[r][p]);
+        sum[r][0] = sp_vec_fma(weight, low, sum[r][0]);
+        sum[r][1] = sp_vec_fma(weight, high, sum[r][1]);
+    }
+}
+
+/* Positions from .. to - 1 of the cache. */
 static inline __attribute__((always_inline)) void weigh(const task *t, size_t row, const size_t n, size_t column,
                                                         size_t live, size_t from, size_t to, sp_vec sum[GROUP][2])
 {
-    for (size_t p = from; p < to; p++) {
-        const float *value = t->values + p * t->width + column;
-        sp_vec low, high = sp_vec_set(0);
-        if (live >= 2 * SP_LANES) {
-            low = sp_vec_load(value);
-            high = sp_vec_load(value + SP_LANES);
-        } else {
-            low = sp_vec_load_n(value, live < SP_LANES ? live : SP_LANES);
-            if (live > SP_LANES) high = sp_vec_load_n(value + SP_LANES, live - SP_LANES);
-        }
-        for (size_t r = row; r < row + n; r++) {
-            sp_vec weight = sp_vec_set(t->scores[r][p]);
-            sum[r][0] = sp_vec_fma(weight, low, sum[r][0]);
-            sum[r][1] = sp_vec_fma(weight, high, sum[r][1]);
-        }
-    }
+    for (size_t p = from; p < to; p++) weigh_one(t, row, n, column, live, p, p, sum);
 }
 
 static inline __attribute__((always_inline)) void values(const task *t, const size_t n, const float inverse[GROUP])
@@ -120,6 +140,9 @@ static inline __attribute__((always_inline)) void values(const task *t, const si
             weigh(t, 0, n, column, live, from, shared, sum);
             for (size_t r = 0; r < n; r++) weigh(t, r, 1, column, live, shared, t->last[r] + 1, sum);
         }
+        for (size_t r = 0; r < n; r++)
+            for (size_t i = 0; i < t->n_branch[r]; i++)
+                weigh_one(t, r, 1, column, live, t->last[r] + 1 + i, (size_t)t->branch[r][i], sum);
         for (size_t r = 0; r < n; r++) {
             sp_vec scale = sp_vec_set(inverse[r]);
             float *out = t->out[r] + column;
@@ -140,12 +163,27 @@ static inline __attribute__((always_inline)) void attend(const task *t, const si
         if (t->last[r] > last) last = t->last[r];
     }
     for (size_t block = first & ~(size_t)(BLOCK - 1); block <= last; block += BLOCK) score_block(t, block, n);
-    for (size_t r = 0; r < n; r++) inverse[r] = normalise(t->scores[r], t->first[r], t->last[r]);
+    for (size_t r = 0; r < n; r++) {
+        if (t->n_branch[r]) score_branch(t, r);
+        inverse[r] = normalise(t->scores[r], t->first[r], t->last[r] + t->n_branch[r]);
+    }
     values(t, n, inverse);
 }
 
+/* Splits what a row sees into cache and branch. */
+static void follow(const sp_attention_rows *rows, size_t row, const int32_t *before, task *t, size_t r)
+{
+    size_t position = (size_t)rows->position[row], n = 0;
+    int32_t slot = (int32_t)sp_attention_slot(rows, row);
+    for (; (size_t)slot != position - n; slot = before[slot]) n++;
+    t->last[r] = position - n;
+    t->n_branch[r] = n;
+    slot = (int32_t)sp_attention_slot(rows, row);
+    for (; n > 0; slot = before[slot]) t->branch[r][--n] = slot;
+}
+
 /* Rows row .. row + n - 1, all of one stream, under one head. */
-static void run_task(const job *j, size_t row, size_t n, size_t head, float *scores)
+static void run_task(const job *j, size_t row, size_t n, size_t head, float *scores, int32_t *slots)
 {
     const sp_attention_rows *rows = j->rows;
     const sp_kv_view *kv = &j->kv[rows->stream[row]];
@@ -157,7 +195,8 @@ static void run_task(const job *j, size_t row, size_t n, size_t head, float *sco
         t.scores[r] = scores + r * j->capacity;
         t.out[r] = j->out + ((row + r) * rows->heads + head) * rows->head_dim;
         t.first[r] = (size_t)rows->first_key[row + r];
-        t.last[r] = (size_t)rows->position[row + r];
+        t.branch[r] = slots + r * j->capacity;
+        follow(rows, row + r, kv->before, &t, r);
     }
     switch (n) {
     case 1: attend(&t, 1); break;
@@ -179,23 +218,25 @@ static void work(void *arguments, int thread, int n_threads)
     const job *j = arguments;
     const sp_attention_rows *rows = j->rows;
     float *scores = j->scores + (size_t)thread * GROUP * j->capacity;
+    int32_t *slots = j->slots + (size_t)thread * GROUP * j->capacity;
     size_t groups = 0, first, last, index = 0;
     for (size_t row = 0; row < rows->n_rows; row += group_length(rows, row)) groups++;
     sp_pool_share(groups * rows->heads, 1, thread, n_threads, &first, &last);
     for (size_t row = 0, n; row < rows->n_rows; row += n) {
         n = group_length(rows, row);
         for (size_t head = 0; head < rows->heads; head++, index++)
-            if (index >= first && index < last) run_task(j, row, n, head, scores);
+            if (index >= first && index < last) run_task(j, row, n, head, scores, slots);
     }
 }
 
 void SP_CPU(attention)(sp_pool *pool, const sp_attention_rows *rows, const float *q, size_t q_stride,
                        const sp_kv_view *kv, float *out, void *scratch)
 {
-    job j = {rows, q, q_stride, kv, out, scratch, 0};
+    job j = {rows, q, q_stride, kv, out, scratch, NULL, 0};
     for (size_t row = 0; row < rows->n_rows; row++) {
         size_t capacity = kv[rows->stream[row]].capacity;
         if (capacity > j.capacity) j.capacity = capacity;
     }
+    j.slots = (int32_t *)(j.scores + (size_t)sp_pool_threads(pool) * GROUP * j.capacity);
     sp_pool_run(pool, work, &j);
 }

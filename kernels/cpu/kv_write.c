@@ -17,7 +17,7 @@ typedef struct job {
 
 enum { TILE = 16 };
 
-/* Rows row .. row + n_rows - 1 are of one stream at neighbouring positions. */
+/* Rows row .. row + n_rows - 1 are of one stream at neighbouring slots. */
 static void write_tile(const job *j, size_t row, size_t n_rows, size_t channel, size_t end)
 {
     const sp_kv_view *view = &j->kv[j->rows->stream[row]];
@@ -27,7 +27,7 @@ static void write_tile(const job *j, size_t row, size_t n_rows, size_t channel, 
         const float *key = j->k + (row + r) * j->stride + channel;
         for (size_t c = 0; c < n_channels; c++) tile[c][r] = key[c];
     }
-    float *to = view->keys + channel * view->capacity + (size_t)j->rows->position[row];
+    float *to = view->keys + channel * view->capacity + sp_attention_slot(j->rows, row);
     for (size_t c = 0; c < n_channels; c++, to += view->capacity) {
         if (n_rows == TILE) memcpy(to, tile[c], TILE * sizeof(float));
         else memcpy(to, tile[c], n_rows * sizeof(float));
@@ -38,7 +38,7 @@ static size_t run_length(const sp_attention_rows *rows, size_t row)
 {
     size_t n = 1;
     while (n < TILE && row + n < rows->n_rows && rows->stream[row + n] == rows->stream[row] &&
-           rows->position[row + n] == rows->position[row] + (int32_t)n)
+           sp_attention_slot(rows, row + n) == sp_attention_slot(rows, row) + n)
         n++;
     return n;
 }
@@ -57,7 +57,7 @@ static void work(void *arguments, int thread, int n_threads)
     for (size_t row = 0; row < rows->n_rows; row++) {
         const sp_kv_view *view = &j->kv[rows->stream[row]];
         for (size_t head = first; head < last; head++)
-            memcpy(view->values + (head * view->capacity + (size_t)rows->position[row]) * width,
+            memcpy(view->values + (head * view->capacity + sp_attention_slot(rows, row)) * width,
                    j->v + row * j->stride + head * width, width * sizeof(float));
     }
 }

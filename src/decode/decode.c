@@ -82,7 +82,8 @@ static sp_status score(sp_decoder *d, const sp_model *model, const sp_sampling *
     float inverse = s->temperature > 0 ? 1.0f / s->temperature : 1.0f;
     d->fed[0] = first > 0 ? d->tokens[first - 1] : 0;
     for (size_t j = 1; j < n; j++) d->fed[j] = d->tokens[first + j - 1];
-    SP_TRY(model->ops->forward(model->state, first, d->fed, n, d->logits, err));
+    sp_model_window fed = {.first = first, .n = n, .ids = d->fed, .logits = d->logits};
+    SP_TRY(model->ops->forward(model->state, &fed, err));
     for (size_t j = 0; j < n; j++) {
         float *scores = d->logits + j * d->n_codes;
         const float *free_logits = guided ? d->logits + (n + j) * d->n_codes : NULL;
@@ -130,7 +131,8 @@ sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *
 {
     reset(d);
     double start = now_ms();
-    SP_TRY(model->ops->begin(model->state, &plan->prompt, plan->sampling.cfg_scale != 1.0f, err));
+    SP_TRY(model->ops->begin(model->state, &plan->prompt, plan->sampling.cfg_scale != 1.0f, NULL,
+                             err));
     double begun = now_ms(), before = begun;
     for (size_t first = 0, known = 0, n_final = 0; first < d->n_positions; first += n_final) {
         size_t limit = d->max_window, n = 1;

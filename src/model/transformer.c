@@ -17,8 +17,10 @@ struct sp_context {
     size_t prefix[MAX_STREAMS];     /* rows of each stream's prefix: they may differ */
     int32_t *prefix_ids[MAX_STREAMS];
     sp_kv_view *kv;                 /* [layers, MAX_STREAMS] */
-    size_t kv_bytes;
-    int32_t *stream, *position, *first_key;
+    int32_t *before[MAX_STREAMS];   /* [capacity] of kv, the same in every layer */
+    size_t capacity, kv_bytes;
+    int32_t *stream, *position, *first_key, *slot;
+    bool branched;                  /* rows lie at slots */
     float *x, *norm, *qkv, *attended, *gate_up, *active, *hidden; /* [max_rows, ...] */
     void *gemm_scratch, *attention_scratch;
     sp_arena arena;
@@ -60,11 +62,11 @@ static void take_scratch(sp_context *c)
     const sp_model_config *m = &t->config;
     size_t rows = c->max_rows, q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
     size_t inputs = largest(largest(m->dim, q), largest(m->ffn_dim, m->head_hidden));
-    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 32);
     sp_arena *a = &c->arena;
     c->stream = sp_arena_take(a, rows, sizeof *c->stream);
     c->position = sp_arena_take(a, rows, sizeof *c->position);
     c->first_key = sp_arena_take(a, rows, sizeof *c->first_key);
+    c->slot = sp_arena_take(a, rows, sizeof *c->slot);
     c->x = sp_arena_take(a, rows, m->dim * sizeof(float));
     c->norm = sp_arena_take(a, rows, m->dim * sizeof(float));
     c->qkv = sp_arena_take(a, rows, (q + 2 * kv) * sizeof(float));
@@ -74,7 +76,7 @@ static void take_scratch(sp_context *c)
     c->hidden = sp_arena_take(a, rows, m->head_hidden * sizeof(float));
     c->gemm_scratch = sp_arena_take(a, t->ops->gemm_scratch(rows, inputs), 1);
     c->attention_scratch =
-        sp_arena_take(a, t->ops->attention_scratch(capacity, m->head_dim, sp_pool_threads(c->pool)), 1);
+        sp_arena_take(a, t->ops->attention_scratch(c->capacity, m->head_dim, sp_pool_threads(c->pool)), 1);
     for (size_t s = 0; s < MAX_STREAMS; s++)
         c->prefix_ids[s] = sp_arena_take(a, m->prefix_length, sizeof(int32_t));
 }
@@ -82,13 +84,13 @@ static void take_scratch(sp_context *c)
 static void take_kv(sp_context *c)
 {
     const sp_model_config *m = &c->t->config;
-    size_t capacity = sp_round_up(m->prefix_length + m->rows * m->columns, 32);
-    size_t width = m->kv_heads * m->head_dim;
+    size_t capacity = c->capacity, width = m->kv_heads * m->head_dim;
+    for (size_t s = 0; s < MAX_STREAMS; s++) c->before[s] = sp_arena_take(&c->arena, capacity, sizeof(int32_t));
     c->kv = sp_arena_take(&c->arena, m->layers * MAX_STREAMS, sizeof *c->kv);
     for (size_t i = 0; i < m->layers * MAX_STREAMS; i++) {
         sp_kv_view view = {.keys = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
                            .values = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
-                           .capacity = capacity};
+                           .capacity = capacity, .before = c->before[i % MAX_STREAMS]};
         if (c->kv) c->kv[i] = view;
     }
     c->kv_bytes = m->layers * MAX_STREAMS * 2 * capacity * width * sizeof(float);
@@ -103,6 +105,8 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
     c->pool = pool;
     c->max_window = max_window;
     c->max_rows = MAX_STREAMS * max_window;
+    /* The last tree may start at the last position. */
+    c->capacity = sp_round_up(t->config.prefix_length + t->config.rows * t->config.columns + max_window, 32);
     sp_status status = SP_OK;
     for (int pass = 0; pass < 2 && status == SP_OK; pass++) {
         take_scratch(c);
@@ -160,8 +164,8 @@ static void attention_block(sp_context *c, size_t index, size_t n_rows)
     const sp_layer *layer = &t->layers[index];
     size_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim, stride = q + 2 * kv;
     sp_attention_rows rows = {.n_rows = n_rows, .stream = c->stream, .position = c->position, .first_key = c->first_key,
-                              .heads = m->heads, .kv_heads = m->kv_heads, .head_dim = m->head_dim,
-                              .scale = 1.0f / sqrtf((float)m->head_dim)};
+                              .slot = c->branched ? c->slot : NULL, .heads = m->heads, .kv_heads = m->kv_heads,
+                              .head_dim = m->head_dim, .scale = 1.0f / sqrtf((float)m->head_dim)};
     const sp_kv_view *view = &c->kv[index * MAX_STREAMS];
     ops->rms_norm(c->pool, c->x, layer->attention_norm, m->norm_eps, n_rows, m->dim, c->norm);
     ops->gemm(c->pool, &layer->qkv, c->norm, m->dim, n_rows, c->qkv, stride, SP_GEMM_SET, c->gemm_scratch);
@@ -192,8 +196,8 @@ static void add_bias(float *y, const float *bias, size_t n_rows, size_t width)
         for (size_t i = 0; i < width; i++) y[row * width + i] += bias[i];
 }
 
-/* Layers over the rows set up in x, stream and position; logits may be NULL. */
-static void run(sp_context *c, size_t n_rows, float *logits)
+/* Layers over the rows set up in x, stream, position and slot; leaves their features in norm. */
+static void run(sp_context *c, size_t n_rows)
 {
     const sp_transformer *t = c->t;
     const sp_model_config *m = &t->config;
@@ -202,8 +206,15 @@ static void run(sp_context *c, size_t n_rows, float *logits)
         attention_block(c, i, n_rows);
         ffn_block(c, i, n_rows);
     }
-    if (!logits) return;
     ops->rms_norm(c->pool, c->x, t->norm, m->norm_eps, n_rows, m->dim, c->norm);
+}
+
+/* Logits of the rows whose features are in norm. */
+static void head(sp_context *c, size_t n_rows, float *logits)
+{
+    const sp_transformer *t = c->t;
+    const sp_model_config *m = &t->config;
+    const sp_ops *ops = t->ops;
     const float *inputs = c->norm;
     size_t width = m->dim;
     if (m->head == SP_HEAD_MLP) {
@@ -252,10 +263,12 @@ static sp_status set_prefix(sp_context *c, size_t stream, const sp_model_prompt 
     return SP_OK;
 }
 
-static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, sp_error *err)
+static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, float *features, sp_error *err)
 {
     sp_context *c = state;
+    size_t dim = c->t->config.dim;
     c->n_streams = guided ? MAX_STREAMS : 1;
+    c->branched = false;
     SP_TRY(set_prefix(c, CONDITIONAL, prompt, err));
     if (guided) SP_TRY(set_prefix(c, FREE, NULL, err));
     /* All rows but the last, which the first forward call feeds to get the law of position 0. */
@@ -266,38 +279,81 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, 
             for (size_t n = 0; n < c->max_window && done[s] + 1 < c->prefix[s]; n++) prefix_row(c, s, done[s]++,
                                                                                                 rows++);
         if (rows == 0) return SP_OK;
-        run(c, rows, NULL);
+        run(c, rows);
+        for (size_t row = 0; features && row < rows; row++) {
+            size_t stream = (size_t)c->stream[row], position = (size_t)c->position[row];
+            memcpy(features + (stream * (c->prefix[stream] - 1) + position) * dim, c->norm + row * dim,
+                   dim * sizeof(float));
+        }
     }
 }
 
-static sp_status forward(void *state, size_t first, const int32_t *ids, size_t n_ids, float *logits, sp_error *err)
+/* Where row j of a window of this stream stands: its position, its slot, and the slot before that. */
+static sp_status place(sp_context *c, const sp_model_window *w, size_t stream, size_t j, sp_error *err)
+{
+    size_t rows = stream * w->n, base = c->prefix[stream] + w->first - 1;
+    size_t parent = w->parents && j ? (size_t)w->parents[j] : j - 1;
+    if (j && parent >= j) return SP_FAIL(err, SP_EBUG, "model: row %zu follows row %zu", j, parent);
+    c->stream[rows + j] = (int32_t)stream;
+    c->position[rows + j] = j ? c->position[rows + parent] + 1 : (int32_t)base;
+    c->first_key[rows + j] = 0;
+    c->slot[rows + j] = (int32_t)(base + j);
+    if (j) c->before[stream][base + j] = c->slot[rows + parent];
+    size_t last = c->prefix[stream] + c->t->config.rows * c->t->config.columns - 2;
+    if ((size_t)c->position[rows + j] <= last) return SP_OK;
+    return SP_FAIL(err, SP_EBUG, "model: row %zu of a window of %zu from %zu is beyond the picture", j, w->n, w->first);
+}
+
+static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
 {
     sp_context *c = state;
     const sp_model_config *m = &c->t->config;
-    if (n_ids < 1 || n_ids > c->max_window || first + n_ids > m->rows * m->columns)
-        return SP_FAIL(err, SP_EBUG, "model: window of %zu positions from %zu does not fit", n_ids, first);
+    if (w->n < 1 || w->n > c->max_window || w->first >= m->rows * m->columns)
+        return SP_FAIL(err, SP_EBUG, "model: window of %zu positions from %zu does not fit", w->n, w->first);
+    c->branched = w->parents != NULL;
     for (size_t s = 0; s < c->n_streams; s++) {
-        for (size_t j = 0; j < n_ids; j++) {
-            size_t row = s * n_ids + j;
-            if (first == 0 && j == 0) {
+        for (size_t j = 0; j < w->n; j++) {
+            size_t row = s * w->n + j;
+            SP_TRY(place(c, w, s, j, err));
+            if (w->first == 0 && j == 0) {
                 prefix_row(c, s, c->prefix[s] - 1, row);
                 continue;
             }
-            if (ids[j] < 0 || (size_t)ids[j] >= m->n_codes)
-                return SP_FAIL(err, SP_EBUG, "model: token %d is not between 0 and %zu", ids[j], m->n_codes - 1);
-            sp_table_row(c->t->codes, m->code_row + (size_t)ids[j], m->dim, c->x + row * m->dim);
-            c->stream[row] = (int32_t)s;
-            c->position[row] = (int32_t)(c->prefix[s] + first + j - 1);
-            c->first_key[row] = 0;
+            if (w->ids[j] < 0 || (size_t)w->ids[j] >= m->n_codes)
+                return SP_FAIL(err, SP_EBUG, "model: token %d is not between 0 and %zu", w->ids[j], m->n_codes - 1);
+            sp_table_row(c->t->codes, m->code_row + (size_t)w->ids[j], m->dim, c->x + row * m->dim);
         }
     }
-    run(c, c->n_streams * n_ids, logits);
+    size_t rows = c->n_streams * w->n;
+    run(c, rows);
+    if (w->features) memcpy(w->features, c->norm, rows * m->dim * sizeof(float));
+    head(c, rows, w->logits);
+    return SP_OK;
+}
+
+static sp_status keep(void *state, size_t first, const int32_t *path, size_t n, sp_error *err)
+{
+    sp_context *c = state;
+    const sp_model_config *m = &c->t->config;
+    if (n < 1 || n > c->max_window || path[0] != 0)
+        return SP_FAIL(err, SP_EBUG, "model: a path of %zu rows from row %d cannot stay", n, n ? path[0] : 0);
+    for (size_t i = 1; i < n; i++)
+        if (path[i] <= path[i - 1] || (size_t)path[i] >= c->max_window)
+            return SP_FAIL(err, SP_EBUG, "model: a path cannot go from row %d to row %d", path[i - 1], path[i]);
+    size_t stays = 1;
+    while (stays < n && (size_t)path[stays] == stays) stays++;
+    for (size_t i = 0; i < m->layers * MAX_STREAMS && stays < n; i++) {
+        size_t stream = i % MAX_STREAMS, base = c->prefix[stream] + first - 1;
+        if (stream >= c->n_streams) continue;
+        for (size_t j = stays; j < n; j++) c->slot[j] = (int32_t)(base + (size_t)path[j]);
+        c->t->ops->kv_move(&c->kv[i], m->kv_heads, m->head_dim, c->slot + stays, base + stays, n - stays);
+    }
     return SP_OK;
 }
 
 sp_model sp_context_model(sp_context *context)
 {
-    static const sp_model_ops ops = {begin, forward};
+    static const sp_model_ops ops = {begin, forward, keep};
     const sp_model_config *m = &context->t->config;
-    return (sp_model){&ops, context, m->n_codes, m->rows, m->columns};
+    return (sp_model){&ops, context, m->n_codes, m->rows, m->columns, m->prefix_length, m->dim};
 }

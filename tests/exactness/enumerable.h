@@ -6,10 +6,11 @@
 #include "decode/decode.h"
 #include "support.h"
 
-enum { SP_ENUM_CODES = 4, SP_ENUM_POSITIONS = 5, SP_ENUM_OUTCOMES = 1024 };
+enum { SP_ENUM_CODES = 4, SP_ENUM_POSITIONS = 5, SP_ENUM_OUTCOMES = 1024, SP_ENUM_WINDOW = 128 };
 
 typedef struct sp_enumerable {
-    int32_t history[SP_ENUM_POSITIONS]; /* tokens fed so far */
+    int32_t history[SP_ENUM_POSITIONS];  /* tokens fed so far */
+    int32_t window[SP_ENUM_WINDOW];      /* of the last forward call */
     bool guided;
 } sp_enumerable;
 
@@ -21,32 +22,55 @@ static inline float sp_enum_logit(const int32_t *tokens, size_t n, int32_t code,
     return 2.4f * sp_test_value(1000 + stream, node * SP_ENUM_CODES + (size_t)code);
 }
 
-static inline sp_status sp_enum_begin(void *state, const sp_model_prompt *prompt, bool guided, sp_error *err)
+static inline sp_status sp_enum_begin(void *state, const sp_model_prompt *prompt, bool guided, float *features,
+                                      sp_error *err)
 {
-    (void)prompt, (void)err;
+    (void)prompt, (void)features, (void)err;
     ((sp_enumerable *)state)->guided = guided;
     return SP_OK;
 }
 
-static inline sp_status sp_enum_forward(void *state, size_t first, const int32_t *ids, size_t n, float *logits,
-                                        sp_error *err)
+/* The tokens before the law of row j: the history, then the row's own branch. Returns how many. */
+static inline size_t sp_enum_past(const sp_enumerable *m, const sp_model_window *w, size_t j, int32_t *tokens)
+{
+    size_t depth = 0, at = j;
+    for (; at > 0; at = w->parents ? (size_t)w->parents[at] : at - 1) depth++;
+    size_t n = w->first + depth;
+    for (size_t i = 0; i < w->first; i++) tokens[i] = m->history[i];
+    for (at = j; at > 0; at = w->parents ? (size_t)w->parents[at] : at - 1) tokens[w->first - 1 + depth--] = w->ids[at];
+    if (w->first > 0) tokens[w->first - 1] = w->ids[0];
+    return n;
+}
+
+static inline sp_status sp_enum_forward(void *state, const sp_model_window *w, sp_error *err)
 {
     sp_enumerable *m = state;
     (void)err;
-    for (size_t j = 0; j < n; j++) {
-        if (first + j > 0) m->history[first + j - 1] = ids[j];
+    for (size_t j = 0; j < w->n; j++) {
+        int32_t past[SP_ENUM_POSITIONS];
+        size_t n = sp_enum_past(m, w, j, past);
+        m->window[j] = w->ids[j];
         for (uint32_t stream = 0; stream < (m->guided ? 2u : 1u); stream++)
             for (int32_t code = 0; code < SP_ENUM_CODES; code++)
-                logits[(stream * n + j) * SP_ENUM_CODES + (size_t)code] = sp_enum_logit(m->history, first + j, code,
-                                                                                        stream);
+                w->logits[(stream * w->n + j) * SP_ENUM_CODES + (size_t)code] = sp_enum_logit(past, n, code, stream);
     }
+    for (size_t j = 0; j < w->n && (j == 0 || !w->parents); j++)
+        if (w->first + j > 0) m->history[w->first + j - 1] = w->ids[j];
+    return SP_OK;
+}
+
+static inline sp_status sp_enum_keep(void *state, size_t first, const int32_t *path, size_t n, sp_error *err)
+{
+    sp_enumerable *m = state;
+    (void)err;
+    for (size_t i = first == 0; i < n; i++) m->history[first + i - 1] = m->window[path[i]];
     return SP_OK;
 }
 
 static inline sp_model sp_enum_model(sp_enumerable *state)
 {
-    static const sp_model_ops ops = {sp_enum_begin, sp_enum_forward};
-    return (sp_model){&ops, state, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS};
+    static const sp_model_ops ops = {sp_enum_begin, sp_enum_forward, sp_enum_keep};
+    return (sp_model){&ops, state, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, 1, 1};
 }
 
 /* Law of the next code: guidance, temperature, top-k with ties, top-p on the rest, by the definitions. */

@@ -83,14 +83,15 @@ static double prompt_difference(const json_t *prompt, sp_model model, int32_t pa
     size_t n_tokens = integers(prompt, "greedy_tokens", tokens + 1, MAX_TOKENS);
     assert_int_equal(n_tokens, model.rows * model.columns);
     while (skip + 1 < n_ids && ids[skip] == pad) skip++;
-    SP_TEST_OK(model.ops->begin(model.state, &(sp_model_prompt){ids + skip, n_ids - skip}, true, err));
+    SP_TEST_OK(model.ops->begin(model.state, &(sp_model_prompt){ids + skip, n_ids - skip}, true, NULL, err));
     const json_t *rows = json_object_get(prompt, "logits_first_16_codes_at_position");
     size_t seen = 0;
     double worst = 0;
     float *logits = sp_test_alloc(2 * window * model.n_codes);
     for (size_t first = 0; first < n_tokens; first += window) {
         size_t n = n_tokens - first < window ? n_tokens - first : window;
-        SP_TEST_OK(model.ops->forward(model.state, first, tokens + first, n, logits, err));
+        sp_model_window fed = {.first = first, .n = n, .ids = tokens + first, .logits = logits};
+        SP_TEST_OK(model.ops->forward(model.state, &fed, err));
         for (size_t j = 0; j < n; j++) {
             char key[32];
             snprintf(key, sizeof key, "%zu", first + j);

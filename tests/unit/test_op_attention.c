@@ -1,12 +1,12 @@
-/* attention, attention_scratch, kv_write: every back end against ref with NaN in unwritten slots, and row invariance.
- * */
+/* attention, attention_scratch, kv_write, kv_move: every back end against ref with NaN in unwritten slots, row
+ * invariance, and trees against chains. */
 #include "ops.h"
 
 enum { STREAMS = 2 };
 
 typedef struct fixture {
     size_t heads, kv_heads, width, capacity, n_rows;
-    int32_t *stream, *position, *first_key;
+    int32_t *stream, *position, *first_key, *slot;
     float *q, *k, *v;
     sp_kv_view kv[STREAMS];
     size_t cache;
@@ -14,9 +14,8 @@ typedef struct fixture {
 
 static sp_attention_rows rows_of(const fixture *f, size_t from, size_t n)
 {
-    return (sp_attention_rows){n, f->stream + from, f->position + from, f->first_key + from, f->heads, f->kv_heads,
-                               f->width,
-                               0.3f};
+    return (sp_attention_rows){n, f->stream + from, f->position + from, f->first_key + from,
+                               f->slot ? f->slot + from : NULL, f->heads, f->kv_heads, f->width, 0.3f};
 }
 
 /* n_rows rows of two streams at positions from start[stream] on, over caches filled below with values and NaN after. */
@@ -31,7 +30,7 @@ static void make(fixture *f, size_t heads, size_t kv_heads, size_t width, const 
     f->k = sp_test_random(f->n_rows * kv_heads * width, 12);
     f->v = sp_test_random(f->n_rows * kv_heads * width, 13);
     for (size_t s = 0; s < STREAMS; s++) {
-        f->kv[s] = (sp_kv_view){sp_test_alloc(f->cache), sp_test_alloc(f->cache), f->capacity};
+        f->kv[s] = (sp_kv_view){sp_test_alloc(f->cache), sp_test_alloc(f->cache), f->capacity, NULL};
         for (size_t h = 0; h < kv_heads; h++)
             for (size_t d = 0; d < width; d++)
                 for (size_t p = 0; p < start[s]; p++) {
@@ -128,8 +127,119 @@ static void row_invariant(void **state)
     }
 }
 
+enum { NODES = 24 };
+
+/* A tree over positions from start on: a trunk of three, then branches from it and from each other. */
+static const int parents[NODES] = {-1, 0, 1, 0, 0, 2, 2, 2, 3, 3, 4, 5, 5, 6, 8, 8, 11, 11, 13, 14, 16, 17, 20, 22};
+
+typedef struct tree {
+    fixture f;
+    int32_t slots[STREAMS * NODES], before[STREAMS][320];
+} tree;
+
+/* The rows of fixture f become the tree, the same in each stream. */
+static void plant(tree *t, const size_t start[STREAMS])
+{
+    make(&t->f, 4, 2, 32, start, NODES);
+    t->f.slot = t->slots;
+    for (size_t r = 0; r < t->f.n_rows; r++) {
+        size_t s = r / NODES, j = r % NODES, top = s * NODES;
+        t->slots[r] = (int32_t)(start[s] + j);
+        if (j) t->before[s][t->slots[r]] = t->slots[top + (size_t)parents[j]];
+        if (j) t->f.position[r] = t->f.position[top + (size_t)parents[j]] + 1;
+        t->f.kv[s].before = t->before[s];
+    }
+}
+
+/* Row r alone over caches that hold its own branch at its positions and NaN elsewhere: what its bits must be. */
+static void as_a_chain(const sp_ops *ops, tree *t, size_t r, float *out)
+{
+    fixture *f = &t->f;
+    size_t top = r / NODES * NODES, width = f->kv_heads * f->width;
+    f->slot = NULL;
+    for (size_t j = r % NODES;; j = (size_t)parents[j]) {
+        sp_attention_rows row = rows_of(f, top + j, 1);
+        ops->kv_write(NULL, &row, f->k + (top + j) * width, f->v + (top + j) * width, width, f->kv);
+        if (j == 0) break;
+    }
+    attend(ops, f, r, 1, 1, out);
+    f->slot = t->slots;
+}
+
+/* The rows of a tree, together, in pieces and one by one, have the bits of chains. Rows that no other needs are NaN
+ * when a row is alone. */
+static void branches(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {1, 3, NODES, STREAMS * NODES};
+    static const size_t starts[][STREAMS] = {{21, 150}, {15, 30}, {3, 63}};
+    SP_TEST_EACH_BACKEND(ops)
+        for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+            tree t = {0};
+            plant(&t, starts[i]);
+            size_t width = t.f.heads * t.f.width, kv = t.f.kv_heads * t.f.width, count = t.f.n_rows * width;
+            float *chain = sp_test_alloc(count), *together = sp_test_alloc(count);
+            for (size_t r = 0; r < t.f.n_rows; r++) {
+                tree own = {0};
+                plant(&own, starts[i]);
+                as_a_chain(ops, &own, r, chain + r * width);
+                drop(&own.f);
+                plant(&own, starts[i]);
+                for (size_t j = r % NODES;; j = (size_t)parents[j]) {
+                    size_t at = r / NODES * NODES + j;
+                    sp_attention_rows row = rows_of(&own.f, at, 1);
+                    ops->kv_write(NULL, &row, own.f.k + at * kv, own.f.v + at * kv, kv, own.f.kv);
+                    if (j == 0) break;
+                }
+                attend(ops, &own.f, r, 1, 1, together + r * width);
+                drop(&own.f);
+            }
+            sp_test_equal(ops->name, together, chain, count);
+            write(ops, &t.f);
+            for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+                for (size_t from = 0; from < t.f.n_rows; from += lengths[l])
+                    attend(ops, &t.f, from, lengths[l], 1 + (int)(l % 3), together + from * width);
+                sp_test_equal(ops->name, together, chain, count);
+            }
+            sp_test_free(chain, count);
+            sp_test_free(together, count);
+            drop(&t.f);
+        }
+}
+
+/* kv_move: a branch moved to its positions reads as what was written there; nothing else changes. */
+static void moved(void **state)
+{
+    (void)state;
+    static const int32_t path[] = {3, 8, 14, 19};
+    SP_TEST_EACH_BACKEND(ops) {
+        fixture f, other;
+        make(&f, 4, 2, 6, (size_t[]){7, 30}, NODES);
+        make(&other, 4, 2, 6, (size_t[]){7, 30}, NODES);
+        write(ops, &f);
+        write(ops, &other);
+        int32_t from[4];
+        for (size_t i = 0; i < 4; i++) from[i] = 7 + path[i];
+        ops->kv_move(&f.kv[0], f.kv_heads, f.width, from, 8, 4);
+        for (size_t h = 0; h < f.kv_heads * f.width; h++)
+            for (size_t i = 0; i < 4; i++)
+                other.kv[0].keys[h * f.capacity + 8 + i] = other.kv[0].keys[h * f.capacity + (size_t)from[i]];
+        for (size_t h = 0; h < f.kv_heads; h++)
+            for (size_t i = 0; i < 4 * f.width; i++)
+                other.kv[0].values[(h * f.capacity + 8) * f.width + i] =
+                    f.v[(size_t)path[i / f.width] * f.kv_heads * f.width + h * f.width + i % f.width];
+        for (size_t s = 0; s < STREAMS; s++) {
+            assert_memory_equal(f.kv[s].keys, other.kv[s].keys, f.cache * sizeof(float));
+            assert_memory_equal(f.kv[s].values, other.kv[s].values, f.cache * sizeof(float));
+        }
+        drop(&f);
+        drop(&other);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(matches_reference), cmocka_unit_test(row_invariant)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(matches_reference), cmocka_unit_test(row_invariant),
+                                       cmocka_unit_test(branches), cmocka_unit_test(moved)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

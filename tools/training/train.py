@@ -1,4 +1,4 @@
-"""Trains the sample model: tokenizer, then transformer, then export. See tools/train --help.
+"""Trains the sample model: tokenizer, transformer, export, then the drafter. See tools/train --help.
 
 Every scene, weight and step is a function of --seed; a run that was stopped goes on where it was.
 """
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+import drafter
 import icons
 import models
 import weights
@@ -49,6 +50,10 @@ def arguments():
     parser.add_argument("--tokenizer-batch", type=int, default=16)
     parser.add_argument("--transformer-steps", type=int, default=4500)
     parser.add_argument("--transformer-batch", type=int, default=24)
+    parser.add_argument("--drafter-pictures", type=int, default=6144)
+    parser.add_argument("--drafter-steps", type=int, default=7000)
+    parser.add_argument("--drafter-batch", type=int, default=8)
+    parser.add_argument("--program", default="specular", help="specular, which draws the drafter's pictures")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
                         help="auto: bf16 where the processor has AMX and PyTorch is 2 or newer")
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer")
@@ -67,7 +72,7 @@ def chosen_precision(args):
 
 
 class Run:
-    """Shared by both stages: data, precision, checkpoints on disk, progress."""
+    """Shared by all stages: data, precision, checkpoints on disk, progress."""
 
     def __init__(self, args):
         self.args = args
@@ -294,6 +299,7 @@ def main():
     model = train_transformer(run, tokenizer, bpe)
     export(run, tokenizer, model)
     report["kinds"] = transformer_test(run, model, tokenizer, bpe)
+    report["drafter"] = drafter.train(run, model, bpe, CONFIG, Progress, learning_rate)
     with open(run.path("report.json"), "w", encoding="utf-8") as file:
         json.dump(report, file, indent=1)
         file.write("\n")

@@ -22,9 +22,19 @@ struct sp_context {
     int32_t *stream, *position, *first_key, *slot;
     bool branched;                  /* rows lie at slots */
     float *x, *norm, *qkv, *attended, *gate_up, *active, *hidden; /* [max_rows, ...] */
-    void *gemm_scratch, *attention_scratch;
+    sp_pool *pair, *half[MAX_STREAMS];           /* threads as two teams, a stream each; NULL: one team */
+    void *gemm_scratch[MAX_STREAMS], *attention_scratch[MAX_STREAMS]; /* of a team */
     sp_arena arena;
 };
+
+/* Rows of a pass that one team works on: slices of the context's. */
+typedef struct batch {
+    sp_pool *pool;
+    size_t n_rows;
+    const int32_t *stream, *position, *first_key, *slot;
+    float *x, *norm, *qkv, *attended, *gate_up, *active, *hidden;
+    void *gemm_scratch, *attention_scratch;
+} batch;
 
 sp_status sp_transformer_open(sp_transformer **out, const sp_model_config *config, const sp_tensors *tensors,
                               const sp_ops *ops, bool bf16, sp_error *err)
@@ -74,9 +84,11 @@ static void take_scratch(sp_context *c)
     c->gate_up = sp_arena_take(a, rows, 2 * m->ffn_dim * sizeof(float));
     c->active = sp_arena_take(a, rows, m->ffn_dim * sizeof(float));
     c->hidden = sp_arena_take(a, rows, m->head_hidden * sizeof(float));
-    c->gemm_scratch = sp_arena_take(a, t->ops->gemm_scratch(rows, inputs), 1);
-    c->attention_scratch =
-        sp_arena_take(a, t->ops->attention_scratch(c->capacity, m->head_dim, sp_pool_threads(c->pool)), 1);
+    for (size_t team = 0; team < MAX_STREAMS; team++) {
+        c->gemm_scratch[team] = sp_arena_take(a, t->ops->gemm_scratch(rows, inputs), 1);
+        c->attention_scratch[team] =
+            sp_arena_take(a, t->ops->attention_scratch(c->capacity, m->head_dim, sp_pool_threads(c->pool)), 1);
+    }
     for (size_t s = 0; s < MAX_STREAMS; s++)
         c->prefix_ids[s] = sp_arena_take(a, m->prefix_length, sizeof(int32_t));
 }
@@ -96,6 +108,26 @@ static void take_kv(sp_context *c)
     c->kv_bytes = m->layers * MAX_STREAMS * 2 * capacity * width * sizeof(float);
 }
 
+static void close_teams(sp_context *c)
+{
+    for (size_t team = 0; team < MAX_STREAMS; team++) sp_pool_close(c->half[team]);
+    if (c->pair != c->pool) sp_pool_close(c->pair);
+}
+
+/* A team of one thread needs no pool. */
+static sp_status open_teams(sp_context *c, sp_error *err)
+{
+    int threads = sp_pool_threads(c->pool);
+    if (threads % MAX_STREAMS != 0) return SP_OK;
+    if (threads == MAX_STREAMS) {
+        c->pair = c->pool;
+        return SP_OK;
+    }
+    for (size_t team = 0; team < MAX_STREAMS; team++)
+        SP_TRY(sp_pool_open(&c->half[team], threads / MAX_STREAMS, err));
+    return sp_pool_open(&c->pair, MAX_STREAMS, err);
+}
+
 sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *pool, size_t max_window, sp_error *err)
 {
     *out = NULL;
@@ -107,7 +139,7 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
     c->max_rows = MAX_STREAMS * max_window;
     /* The last tree may start at the last position. */
     c->capacity = sp_round_up(t->config.prefix_length + t->config.rows * t->config.columns + max_window, 32);
-    sp_status status = SP_OK;
+    sp_status status = open_teams(c, err);
     for (int pass = 0; pass < 2 && status == SP_OK; pass++) {
         take_scratch(c);
         take_kv(c);
@@ -124,6 +156,7 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
 void sp_context_close(sp_context *c)
 {
     if (!c) return;
+    close_teams(c);
     sp_arena_free(&c->arena);
     sp_release(c);
 }
@@ -132,62 +165,63 @@ size_t sp_context_bytes(const sp_context *c) { return c->arena.bytes; }
 size_t sp_context_kv_bytes(const sp_context *c) { return c->kv_bytes; }
 
 /* Norm of query and key heads, head by head, before they are rotated. */
-static void normalise_heads(const sp_context *c, const sp_layer *layer, size_t n_rows, size_t stride)
+static void normalise_heads(const sp_context *c, const batch *b, const sp_layer *layer, size_t stride)
 {
     const sp_model_config *m = &c->t->config;
     const sp_ops *ops = c->t->ops;
-    for (size_t row = 0; row < n_rows; row++) {
-        float *q = c->qkv + row * stride, *k = q + m->heads * m->head_dim;
+    for (size_t row = 0; row < b->n_rows; row++) {
+        float *q = b->qkv + row * stride, *k = q + m->heads * m->head_dim;
         if (m->qk_norm == SP_QK_NORM_LAYER) {
-            ops->layer_norm(c->pool, q, layer->q_norm, layer->q_norm_bias, m->norm_eps, m->heads, m->head_dim,
+            ops->layer_norm(b->pool, q, layer->q_norm, layer->q_norm_bias, m->norm_eps, m->heads, m->head_dim,
                             m->heads, q);
-            ops->layer_norm(c->pool, k, layer->k_norm, layer->k_norm_bias, m->norm_eps, m->kv_heads, m->head_dim,
+            ops->layer_norm(b->pool, k, layer->k_norm, layer->k_norm_bias, m->norm_eps, m->kv_heads, m->head_dim,
                             m->kv_heads, k);
         } else {
             for (size_t h = 0; h < m->heads; h++)
-                ops->rms_norm(c->pool, q + h * m->head_dim, layer->q_norm + h * m->head_dim, m->norm_eps, 1,
+                ops->rms_norm(b->pool, q + h * m->head_dim, layer->q_norm + h * m->head_dim, m->norm_eps, 1,
                               m->head_dim,
                               q + h * m->head_dim);
             for (size_t h = 0; h < m->kv_heads; h++)
-                ops->rms_norm(c->pool, k + h * m->head_dim, layer->k_norm + h * m->head_dim, m->norm_eps, 1,
+                ops->rms_norm(b->pool, k + h * m->head_dim, layer->k_norm + h * m->head_dim, m->norm_eps, 1,
                               m->head_dim,
                               k + h * m->head_dim);
         }
     }
 }
 
-static void attention_block(sp_context *c, size_t index, size_t n_rows)
+static void attention_block(const sp_context *c, const batch *b, size_t index)
 {
     const sp_transformer *t = c->t;
     const sp_model_config *m = &t->config;
     const sp_ops *ops = t->ops;
     const sp_layer *layer = &t->layers[index];
     size_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim, stride = q + 2 * kv;
-    sp_attention_rows rows = {.n_rows = n_rows, .stream = c->stream, .position = c->position, .first_key = c->first_key,
-                              .slot = c->branched ? c->slot : NULL, .heads = m->heads, .kv_heads = m->kv_heads,
-                              .head_dim = m->head_dim, .scale = 1.0f / sqrtf((float)m->head_dim)};
+    sp_attention_rows rows = {.n_rows = b->n_rows, .stream = b->stream, .position = b->position,
+                              .first_key = b->first_key, .slot = c->branched ? b->slot : NULL, .heads = m->heads,
+                              .kv_heads = m->kv_heads, .head_dim = m->head_dim,
+                              .scale = 1.0f / sqrtf((float)m->head_dim)};
     const sp_kv_view *view = &c->kv[index * MAX_STREAMS];
-    ops->rms_norm(c->pool, c->x, layer->attention_norm, m->norm_eps, n_rows, m->dim, c->norm);
-    ops->gemm(c->pool, &layer->qkv, c->norm, m->dim, n_rows, c->qkv, stride, SP_GEMM_SET, c->gemm_scratch);
-    if (m->qk_norm != SP_QK_NORM_NONE) normalise_heads(c, layer, n_rows, stride);
+    ops->rms_norm(b->pool, b->x, layer->attention_norm, m->norm_eps, b->n_rows, m->dim, b->norm);
+    ops->gemm(b->pool, &layer->qkv, b->norm, m->dim, b->n_rows, b->qkv, stride, SP_GEMM_SET, b->gemm_scratch);
+    if (m->qk_norm != SP_QK_NORM_NONE) normalise_heads(c, b, layer, stride);
     /* Queries and keys lie side by side: one call turns both. */
-    ops->rope(c->pool, c->qkv, stride, t->cosine, t->sine, c->position, n_rows, m->heads + m->kv_heads, m->head_dim,
+    ops->rope(b->pool, b->qkv, stride, t->cosine, t->sine, b->position, b->n_rows, m->heads + m->kv_heads, m->head_dim,
               m->rope_adjacent);
-    ops->kv_write(c->pool, &rows, c->qkv + q, c->qkv + q + kv, stride, view);
-    ops->attention(c->pool, &rows, c->qkv, stride, view, c->attended, c->attention_scratch);
-    ops->gemm(c->pool, &layer->o, c->attended, q, n_rows, c->x, m->dim, SP_GEMM_ADD, c->gemm_scratch);
+    ops->kv_write(b->pool, &rows, b->qkv + q, b->qkv + q + kv, stride, view);
+    ops->attention(b->pool, &rows, b->qkv, stride, view, b->attended, b->attention_scratch);
+    ops->gemm(b->pool, &layer->o, b->attended, q, b->n_rows, b->x, m->dim, SP_GEMM_ADD, b->gemm_scratch);
 }
 
-static void ffn_block(sp_context *c, size_t index, size_t n_rows)
+static void ffn_block(const sp_context *c, const batch *b, size_t index)
 {
     const sp_model_config *m = &c->t->config;
     const sp_ops *ops = c->t->ops;
     const sp_layer *layer = &c->t->layers[index];
-    ops->rms_norm(c->pool, c->x, layer->ffn_norm, m->norm_eps, n_rows, m->dim, c->norm);
-    ops->gemm(c->pool, &layer->gate_up, c->norm, m->dim, n_rows, c->gate_up, 2 * m->ffn_dim, SP_GEMM_SET,
-              c->gemm_scratch);
-    ops->swiglu(c->pool, c->gate_up, n_rows, m->ffn_dim, c->active);
-    ops->gemm(c->pool, &layer->down, c->active, m->ffn_dim, n_rows, c->x, m->dim, SP_GEMM_ADD, c->gemm_scratch);
+    ops->rms_norm(b->pool, b->x, layer->ffn_norm, m->norm_eps, b->n_rows, m->dim, b->norm);
+    ops->gemm(b->pool, &layer->gate_up, b->norm, m->dim, b->n_rows, b->gate_up, 2 * m->ffn_dim, SP_GEMM_SET,
+              b->gemm_scratch);
+    ops->swiglu(b->pool, b->gate_up, b->n_rows, m->ffn_dim, b->active);
+    ops->gemm(b->pool, &layer->down, b->active, m->ffn_dim, b->n_rows, b->x, m->dim, SP_GEMM_ADD, b->gemm_scratch);
 }
 
 static void add_bias(float *y, const float *bias, size_t n_rows, size_t width)
@@ -196,36 +230,85 @@ static void add_bias(float *y, const float *bias, size_t n_rows, size_t width)
         for (size_t i = 0; i < width; i++) y[row * width + i] += bias[i];
 }
 
-/* Layers over the rows set up in x, stream, position and slot; leaves their features in norm. */
-static void run(sp_context *c, size_t n_rows)
+/* Logits [n_rows, n_codes] of the rows whose features are in norm. */
+static void head(const sp_context *c, const batch *b, float *logits)
 {
     const sp_transformer *t = c->t;
     const sp_model_config *m = &t->config;
     const sp_ops *ops = t->ops;
-    for (size_t i = 0; i < m->layers; i++) {
-        attention_block(c, i, n_rows);
-        ffn_block(c, i, n_rows);
-    }
-    ops->rms_norm(c->pool, c->x, t->norm, m->norm_eps, n_rows, m->dim, c->norm);
-}
-
-/* Logits of the rows whose features are in norm. */
-static void head(sp_context *c, size_t n_rows, float *logits)
-{
-    const sp_transformer *t = c->t;
-    const sp_model_config *m = &t->config;
-    const sp_ops *ops = t->ops;
-    const float *inputs = c->norm;
+    const float *inputs = b->norm;
     size_t width = m->dim;
     if (m->head == SP_HEAD_MLP) {
         width = m->head_hidden;
-        ops->gemm(c->pool, &t->head_hidden, c->norm, m->dim, n_rows, c->hidden, width, SP_GEMM_SET, c->gemm_scratch);
-        add_bias(c->hidden, t->head_hidden_bias, n_rows, width);
-        ops->gelu(c->pool, c->hidden, n_rows * width, false);
-        inputs = c->hidden;
+        ops->gemm(b->pool, &t->head_hidden, b->norm, m->dim, b->n_rows, b->hidden, width, SP_GEMM_SET,
+                  b->gemm_scratch);
+        add_bias(b->hidden, t->head_hidden_bias, b->n_rows, width);
+        ops->gelu(b->pool, b->hidden, b->n_rows * width, false);
+        inputs = b->hidden;
     }
-    ops->gemm(c->pool, &t->head, inputs, width, n_rows, logits, m->n_codes, SP_GEMM_SET, c->gemm_scratch);
-    if (m->head == SP_HEAD_MLP) add_bias(logits, t->head_bias, n_rows, m->n_codes);
+    ops->gemm(b->pool, &t->head, inputs, width, b->n_rows, logits, m->n_codes, SP_GEMM_SET, b->gemm_scratch);
+    if (m->head == SP_HEAD_MLP) add_bias(logits, t->head_bias, b->n_rows, m->n_codes);
+}
+
+static batch slice(const sp_context *c, size_t team, sp_pool *pool, size_t from, size_t n_rows)
+{
+    const sp_model_config *m = &c->t->config;
+    size_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+    return (batch){.pool = pool, .n_rows = n_rows, .stream = c->stream + from, .position = c->position + from,
+                   .first_key = c->first_key + from, .slot = c->slot + from, .x = c->x + from * m->dim,
+                   .norm = c->norm + from * m->dim,
+                   .qkv = c->qkv + from * (q + 2 * kv), .attended = c->attended + from * q,
+                   .gate_up = c->gate_up + from * 2 * m->ffn_dim, .active = c->active + from * m->ffn_dim,
+                   .hidden = c->hidden + from * m->head_hidden, .gemm_scratch = c->gemm_scratch[team],
+                   .attention_scratch = c->attention_scratch[team]};
+}
+
+typedef struct stage {
+    const sp_context *c;
+    size_t layer; /* the number of layers: the last norm and the head */
+    size_t n_rows[MAX_STREAMS];
+    float *logits;
+} stage;
+
+static void run_stage(const stage *s, const batch *b, float *logits)
+{
+    const sp_transformer *t = s->c->t;
+    if (s->layer < t->config.layers) {
+        attention_block(s->c, b, s->layer);
+        ffn_block(s->c, b, s->layer);
+        return;
+    }
+    t->ops->rms_norm(b->pool, b->x, t->norm, t->config.norm_eps, b->n_rows, t->config.dim, b->norm);
+    if (logits) head(s->c, b, logits);
+}
+
+/* With fewer rows a stream than this the time goes into reading the weights, and one team reads them once. */
+enum { TEAM_ROWS = 10 };
+
+static void team_work(void *arguments, int team, int n_teams)
+{
+    (void)n_teams;
+    const stage *s = arguments;
+    const sp_context *c = s->c;
+    size_t from = team == 0 ? 0 : s->n_rows[0];
+    batch b = slice(c, (size_t)team, c->half[team], from, s->n_rows[team]);
+    if (b.n_rows > 0) run_stage(s, &b, s->logits ? s->logits + from * c->t->config.n_codes : NULL);
+}
+
+/* All layers over the rows set up in x, stream, position and slot, n_rows of each stream. Leaves their features in
+ * norm; logits may be NULL.
+ *
+ * The two streams of guidance share weights and nothing else. Two teams of threads take one each, so that activations,
+ * keys and values stay in the caches of their cores; they meet after every layer, so that both read the same weights
+ * at the same time. */
+static void run(const sp_context *c, const size_t n_rows[MAX_STREAMS], float *logits)
+{
+    stage s = {c, 0, {n_rows[0], n_rows[1]}, logits};
+    batch whole = slice(c, 0, c->pool, 0, n_rows[0] + n_rows[1]);
+    for (; s.layer <= c->t->config.layers; s.layer++) {
+        if (c->pair && n_rows[1] >= TEAM_ROWS) sp_pool_run(c->pair, team_work, &s);
+        else run_stage(&s, &whole, logits);
+    }
 }
 
 static void prefix_row(const sp_context *c, size_t stream, size_t index, size_t row)
@@ -274,12 +357,12 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, 
     /* All rows but the last, which the first forward call feeds to get the law of position 0. */
     size_t done[MAX_STREAMS] = {0};
     for (;;) {
-        size_t rows = 0;
+        size_t rows = 0, of_stream[MAX_STREAMS] = {0};
         for (size_t s = 0; s < c->n_streams; s++)
-            for (size_t n = 0; n < c->max_window && done[s] + 1 < c->prefix[s]; n++) prefix_row(c, s, done[s]++,
-                                                                                                rows++);
+            for (; of_stream[s] < c->max_window && done[s] + 1 < c->prefix[s]; of_stream[s]++)
+                prefix_row(c, s, done[s]++, rows++);
         if (rows == 0) return SP_OK;
-        run(c, rows);
+        run(c, of_stream, NULL);
         for (size_t row = 0; features && row < rows; row++) {
             size_t stream = (size_t)c->stream[row], position = (size_t)c->position[row];
             memcpy(features + (stream * (c->prefix[stream] - 1) + position) * dim, c->norm + row * dim,
@@ -325,9 +408,8 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
         }
     }
     size_t rows = c->n_streams * w->n;
-    run(c, rows);
+    run(c, (size_t[MAX_STREAMS]){w->n, c->n_streams > 1 ? w->n : 0}, w->logits);
     if (w->features) memcpy(w->features, c->norm, rows * m->dim * sizeof(float));
-    head(c, rows, w->logits);
     return SP_OK;
 }
 

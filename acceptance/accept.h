@@ -4,7 +4,12 @@
  *
  * A pass gives scores for rows j = 0 .. n_rows - 1: row j is the law of absolute position + j given everything before
  * it, the drafts of rows before j included. Row j < n_drafts has a draft. A rule says how many rows are final and
- * leaves in tokens [n_rows] the final tokens first, then its drafts for the rest. */
+ * leaves in tokens [n_rows] the final tokens first, then its drafts for the rest.
+ *
+ * A rule that records finds in rows[j].law the law that draft j was drawn from, and leaves there the law that it drew
+ * tokens[j] from, for every row that is not final. A draft is carried from pass to pass as long as it is not final, so
+ * the record must hold for it given all tokens before its position and every decision taken about it so far. */
+#include "acceptance/arithmetic.h"
 #include "kernels/kernels.h"
 #include "specular.h"
 
@@ -17,14 +22,28 @@ typedef struct sp_sampling {
     float top_p;       /* 1: off; after top-k. A token stays while the mass above it is at most top_p */
 } sp_sampling;
 
-/* One position: its scores (guided logits over temperature), its Gumbel noise. */
+/* One position: its scores (guided logits over temperature), and its Gumbel noise or the law of its draft. */
 typedef struct sp_accept_row {
     const float *scores; /* [n_codes] */
-    const float *noise;  /* [n_codes], NULL when greedy */
+    const float *noise;  /* [n_codes], NULL when greedy and for rules that record */
+    sp_law *law;         /* NULL for rules that do not record */
 } sp_accept_row;
+
+enum { SP_MAX_GROUP = 256 };
+
+/* What relaxed rules go by. */
+typedef struct sp_relaxation {
+    const float *codes; /* [n_codes, code_dim], of the codec */
+    size_t code_dim;
+    size_t group_size;       /* 1 .. SP_MAX_GROUP, the draft included */
+    float group_delta;       /* a member's probability differs from the draft's by less */
+    float group_distance;    /* the squared distance of the codes, scaled to length 1, is less */
+    const int32_t *group_of; /* [n_codes] static groups; NULL: groups by rank, with the two limits above */
+} sp_relaxation;
 
 typedef struct sp_accept_window {
     size_t position; /* absolute, of row 0 */
+    uint32_t pass;   /* passes of the picture before this one */
     size_t n_rows;   /* at least 1 */
     size_t n_drafts; /* n_rows or n_rows - 1 */
     size_t n_codes;
@@ -32,16 +51,20 @@ typedef struct sp_accept_window {
     const int32_t *drafts;     /* [n_drafts] */
     int32_t *tokens;           /* [n_rows] out */
     const sp_sampling *sampling;
+    const sp_relaxation *relaxation;
     const sp_ops *ops;
     float *scratch;            /* [n_codes] */
+    double *deviation;         /* relaxed rules add |their probability to accept - the exact one| of each tested draft */
 } sp_accept_window;
 
 /* One line of acceptance.def. */
 typedef struct sp_accept_ops {
     const char *name;
     const char *summary;
+    const char *settings; /* options that only this rule and its like read, by name, separated by spaces; NULL: none */
     sp_exactness exactness;
-    bool drafts; /* false: the window is one row, nothing is drafted */
+    bool drafts;  /* false: the window is one row, nothing is drafted */
+    bool records; /* rows come with the laws of their drafts instead of noise */
     /* *n_final is set to 1 .. n_rows. SP_EFORMAT when scores are not finite. */
     sp_status (*accept)(const sp_accept_window *window, size_t *n_final, sp_error *err);
 } sp_accept_ops;
@@ -58,5 +81,9 @@ SP_CHECK sp_status sp_sample(const sp_accept_window *window, size_t j, int32_t *
 /* The smallest of scores [n_codes] that top-k and then top-p leave: the law of plain sampling is the softmax of the
  * scores at or above it. -INFINITY when both are off. Uses the window's sampling, n_codes and scratch. */
 float sp_sample_threshold(const sp_accept_window *window, const float *scores);
+
+/* The law that sp_sample draws row j from, into p [n_codes], which may be the window's scratch; at temperature 0 all of
+ * it on one token. SP_EFORMAT when a score is not a number. */
+SP_CHECK sp_status sp_sample_law(const sp_accept_window *window, size_t j, float *p, sp_error *err);
 
 #endif

@@ -15,7 +15,7 @@ static sp_status accept(const sp_accept_window *w, size_t *n_final, sp_error *er
         SP_TRY(sp_sample(w, j, &w->tokens[j], err));
         if (!matching) continue;
         *n_final = j + 1;
-        matching = j < w->n_drafts && w->drafts[j] == w->tokens[j];
+        matching = j < w->n_drafts && sp_equality_passes(w->drafts[j], w->tokens[j]);
     }
     return SP_OK;
 }

@@ -1,4 +1,5 @@
 #include <math.h>
+#include <string.h>
 
 #include "acceptance/accept.h"
 
@@ -110,16 +111,20 @@ float sp_sample_threshold(const sp_accept_window *w, const float *scores)
     return threshold;
 }
 
+static sp_status not_numbers(const sp_accept_window *w, size_t j, sp_error *err)
+{
+    return SP_FAIL(err, SP_EFORMAT,
+                   "model: the scores of position %zu are not numbers: the weights are damaged, or "
+                   "--cfg-scale %g is too large", w->position + j, (double)w->sampling->cfg_scale);
+}
+
 sp_status sp_sample(const sp_accept_window *w, size_t j, int32_t *token, sp_error *err)
 {
     const sp_sampling *s = w->sampling;
     const float *scores = w->rows[j].scores, *noise = s->temperature > 0 ? w->rows[j].noise : NULL;
     size_t n = w->n_codes;
     *token = w->ops->argmax(scores, noise, n);
-    if (*token < 0)
-        return SP_FAIL(err, SP_EFORMAT,
-                       "model: the scores of position %zu are not numbers: the weights are damaged, or "
-                       "--cfg-scale %g is too large", w->position + j, (double)s->cfg_scale);
+    if (*token < 0) return not_numbers(w, j, err);
     bool ranked = s->top_k && (size_t)s->top_k < n, massed = s->top_p < 1.0f;
     if (!noise || (!ranked && !massed)) return SP_OK;
     float top = scores[w->ops->argmax(scores, NULL, n)];
@@ -134,5 +139,23 @@ sp_status sp_sample(const sp_accept_window *w, size_t j, int32_t *token, sp_erro
             *token = (int32_t)i;
         }
     }
+    return SP_OK;
+}
+
+sp_status sp_sample_law(const sp_accept_window *w, size_t j, float *p, sp_error *err)
+{
+    const sp_sampling *s = w->sampling;
+    const float *scores = w->rows[j].scores;
+    int32_t likeliest = w->ops->argmax(scores, NULL, w->n_codes);
+    if (likeliest < 0) return not_numbers(w, j, err);
+    float top = scores[likeliest];
+    /* A temperature near 0 takes scores beyond the range of float: their differences are greedy too. */
+    if (s->temperature <= 0 || !isfinite(top)) {
+        memset(p, 0, w->n_codes * sizeof *p);
+        p[likeliest] = 1;
+        return SP_OK;
+    }
+    bool cut = (s->top_k && (size_t)s->top_k < w->n_codes) || s->top_p < 1.0f;
+    w->ops->softmax(scores, top, cut ? sp_sample_threshold(w, scores) : -INFINITY, w->n_codes, p);
     return SP_OK;
 }

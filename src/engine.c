@@ -38,7 +38,8 @@ __attribute__((constructor)) static void list_methods(void)
 {
     const sp_accept_ops *const *rules = sp_accept_all();
     for (size_t i = 0; rules[i] && i < MAX_METHODS; i++)
-        methods[i] = (sp_method){rules[i]->name, rules[i]->exactness, rules[i]->summary};
+        methods[i] = (sp_method){rules[i]->name, rules[i]->exactness, rules[i]->summary,
+                                  rules[i]->settings ? rules[i]->settings : ""};
 }
 
 const sp_method *sp_methods(void) { return methods; }

@@ -3,12 +3,14 @@
 #include <string.h>
 #include <time.h>
 
+#include "acceptance/groups.h"
 #include "session.h"
 
 static void take(sp_session *s)
 {
     size_t pixels = sp_codec_height(s->codec) * sp_codec_width(s->codec);
     s->prompt_ids = sp_arena_take(&s->arena, s->engine->config.prefix_length, sizeof *s->prompt_ids);
+    s->group_of = sp_arena_take(&s->arena, s->engine->config.n_codes, sizeof *s->group_of);
     s->rgb = sp_arena_take(&s->arena, pixels, 3);
 }
 
@@ -66,6 +68,7 @@ sp_request sp_request_defaults(const sp_engine *e)
     const sp_model_config *c = &e->config;
     return (sp_request){.prompt = "", .method = "pathwise", .window = 0, .draft_init = sp_drafter_names()[0],
                         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p,
+                        .groups = "dynamic", .group_size = 10, .group_delta = 0.15f, .group_distance = 0.5f,
                         .pixels = true};
 }
 
@@ -102,6 +105,11 @@ sp_status sp_request_check(const sp_engine *e, const sp_request *r, sp_error *er
     SP_TRY(in_range("temperature", (double)r->temperature, 0, 100, err));
     SP_TRY(in_range("top-k", r->top_k, 0, (double)e->config.n_codes, err));
     SP_TRY(in_range("top-p", (double)r->top_p, 0, 1, err));
+    SP_TRY(in_range("group-size", r->group_size, 1, SP_MAX_GROUP, err));
+    SP_TRY(in_range("group-delta", (double)r->group_delta, 0, 1, err));
+    SP_TRY(in_range("group-distance", (double)r->group_distance, 0, 4, err));
+    if (!r->groups || (strcmp(r->groups, "dynamic") != 0 && strcmp(r->groups, "static") != 0))
+        return SP_FAIL(err, SP_EARG, "--groups '%.40s': expected dynamic or static", r->groups ? r->groups : "");
     return e->config.from_text ? SP_OK : class_number(e, r->prompt, &number, err);
 }
 
@@ -116,6 +124,20 @@ sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt 
     s->result.prompt_tokens = count;
     *out = (sp_model_prompt){s->prompt_ids, count < limit ? count : limit};
     return SP_OK;
+}
+
+static sp_relaxation relaxation_of(sp_session *s, const sp_request *r)
+{
+    const sp_model_config *c = &s->engine->config;
+    sp_relaxation out = {.codes = sp_codec_codes(s->codec), .code_dim = c->codec.code_dim,
+                         .group_size = (size_t)r->group_size, .group_delta = r->group_delta,
+                         .group_distance = r->group_distance};
+    if (sp_accept_find(r->method)->exactness != SP_RELAXED || strcmp(r->groups, "static") != 0) return out;
+    if (s->group_size != out.group_size)
+        sp_groups_build(out.codes, c->n_codes, out.code_dim, out.group_size, s->group_of);
+    s->group_size = out.group_size;
+    out.group_of = s->group_of;
+    return out;
 }
 
 static double now_ms(void)
@@ -134,7 +156,7 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     sp_decode_plan plan = {
         .rule = sp_accept_find(r->method), .drafter = sp_drafter_find(r->draft_init), .window = (size_t)r->window,
         .sampling = {r->seed, r->image, r->cfg_scale, r->temperature, r->top_k, r->top_p},
-        .progress = r->progress, .user = r->user};
+        .relaxation = relaxation_of(s, r), .progress = r->progress, .user = r->user};
     SP_TRY(sp_session_prompt(s, r, &plan.prompt, err));
     sp_model model = sp_context_model(s->context);
     sp_decoder *d = s->decoder;
@@ -154,6 +176,7 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     to->drafted = d->drafted;
     to->accepted = d->accepted;
     memcpy(to->histogram, d->histogram, sizeof to->histogram);
+    to->total_variation_bound = d->deviation / (double)d->n_positions;
     to->prefill_ms = d->prefill_ms;
     to->decode_ms = d->decode_ms;
     to->vq_ms = finished - decoded;

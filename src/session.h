@@ -14,6 +14,8 @@ struct sp_session {
     sp_decoder *decoder;
     sp_codec *codec;
     int32_t *prompt_ids; /* [prefix_length] */
+    int32_t *group_of;   /* [n_codes] static groups of group_size */
+    size_t group_size;   /* 0: none yet */
     uint8_t *rgb;        /* [height, width, 3] */
     sp_arena arena;
     sp_result result;

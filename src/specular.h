@@ -109,6 +109,10 @@ typedef struct sp_request {
     float temperature;      /* 0: greedy */
     int top_k;              /* 0: off */
     float top_p;            /* 1: off */
+    const char *groups;     /* gsd: "dynamic", around a draft's rank, or "static", of near codes */
+    int group_size;         /* gsd: 1 to 256 codes, the draft included; 1 is sjd */
+    float group_delta;      /* gsd, dynamic: members' probabilities differ from the draft's by less than this, 0 to 1 */
+    float group_distance;   /* gsd, dynamic: and squared distances of codes scaled to length 1 are less, 0 to 4 */
     bool pixels;            /* run the codec; false leaves rgb NULL */
     sp_progress_call *progress;
     void *user;
@@ -132,6 +136,7 @@ typedef struct sp_result {
     size_t nfe;                   /* passes of the target after the prefix pass */
     size_t drafted, accepted;     /* draft tokens tested and accepted */
     uint32_t histogram[SP_MAX_WINDOW + 1]; /* [n] passes that committed n tokens */
+    double total_variation_bound; /* of relaxed methods, a token: estimates a bound (docs/rules/gsd.md); otherwise 0 */
     double prefill_ms, decode_ms, vq_ms, total_ms;
     size_t peak_bytes;            /* engine and session */
 } sp_result;
@@ -163,7 +168,8 @@ void sp_session_close(sp_session *session);
 typedef struct sp_method {
     const char *name;
     sp_exactness exactness;
-    const char *summary; /* a few words for --help */
+    const char *summary;  /* a few words for --help */
+    const char *settings; /* options that few methods read and this one does, by name, separated by spaces */
 } sp_method;
 
 /* Lists for help and completion; name NULL ends them. */

@@ -59,6 +59,8 @@ size_t sp_codec_height(const sp_codec *codec) { return codec->height; }
 
 size_t sp_codec_width(const sp_codec *codec) { return codec->width; }
 
+const float *sp_codec_codes(const sp_codec *codec) { return codec->ops->codes(codec->state); }
+
 size_t sp_codec_bytes(const sp_codec *codec)
 {
     return codec->ops->bytes(codec->state) + codec->height * codec->width * 3 * sizeof *codec->pixels;

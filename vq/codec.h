@@ -43,6 +43,7 @@ typedef struct sp_codec_ops {
     sp_status (*encode)(void *state, const float *pixels, int32_t *tokens, sp_error *err);
     /* features [config.z_channels]: the encoder's output before quantisation, its mean over the positions */
     sp_status (*features)(void *state, const float *pixels, float *features, sp_error *err);
+    const float *(*codes)(const void *state); /* [n_codes, code_dim] as decode uses them */
     size_t (*bytes)(const void *state); /* weights and scratch */
     void (*close)(void *state);
 } sp_codec_ops;
@@ -53,6 +54,7 @@ size_t sp_codec_height(const sp_codec *codec);
 size_t sp_codec_width(const sp_codec *codec);
 size_t sp_codec_bytes(const sp_codec *codec);
 size_t sp_codec_features(const sp_codec *codec);
+const float *sp_codec_codes(const sp_codec *codec); /* the codebook [n_codes, code_dim]; borrowed */
 SP_CHECK sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, sp_error *err);
 
 /* Pixels [height, width, 3] uint8 to tokens; SP_EUNSUPPORTED when the checkpoint has no encoder. */

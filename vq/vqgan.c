@@ -240,6 +240,8 @@ static sp_status features(void *state, const float *pixels, float *out, sp_error
     return SP_OK;
 }
 
+static const float *codes(const void *state) { return ((const vqgan *)state)->codes; }
+
 static size_t bytes(const void *state)
 {
     const vqgan *g = state;
@@ -247,6 +249,6 @@ static size_t bytes(const void *state)
 }
 
 const sp_codec_ops sp_codec_vqgan = {
-    .name = "vqgan", .open = open, .decode = decode, .encode = encode, .features = features,
+    .name = "vqgan", .open = open, .decode = decode, .encode = encode, .features = features, .codes = codes,
     .bytes = bytes, .close = close,
 };

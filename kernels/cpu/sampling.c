@@ -1,4 +1,4 @@
-/* The same operations in the same order as ref, wider: bits are equal. */
+/* gumbel, guide and argmax: the same operations in the same order as ref, wider: bits are equal. */
 #include "kernels/cpu/simd.h"
 
 #include <math.h>
@@ -8,6 +8,7 @@
 extern sp_op_gumbel SP_CPU(gumbel);
 extern sp_op_guide SP_CPU(guide);
 extern sp_op_argmax SP_CPU(argmax);
+extern sp_op_softmax SP_CPU(softmax);
 
 void SP_CPU(gumbel)(uint64_t seed, uint32_t image, uint32_t position, size_t count, float *out)
 {
@@ -56,4 +57,22 @@ int32_t SP_CPU(argmax)(const float *scores, const float *noise, size_t count)
     for (i = 0; i < count; i++)
         if ((noise ? scores[i] + noise[i] : scores[i]) == largest) return (int32_t)i;
     return 0;
+}
+
+void SP_CPU(softmax)(const float *scores, float top, float threshold, size_t count, float *law)
+{
+    sp_vec shift = sp_vec_set(top), sum = sp_vec_set(0), nothing = sp_vec_set(-INFINITY);
+    for (size_t i = 0; i < count; i += SP_LANES) {
+        size_t n = count - i < SP_LANES ? count - i : SP_LANES;
+        for (size_t lane = i; lane < i + n; lane++) law[lane] = scores[lane] >= threshold ? scores[lane] : -INFINITY;
+        sp_vec score = sp_vec_keep_n(sp_vec_load_n(law + i, n), nothing, n);
+        sp_vec weight = sp_vec_exp(sp_vec_sub(score, shift));
+        sp_vec_store_n(law + i, weight, n);
+        sum = sp_vec_add(sum, weight);
+    }
+    sp_vec scale = sp_vec_set(1.0f / sp_vec_sum(sum));
+    for (size_t i = 0; i < count; i += SP_LANES) {
+        size_t n = count - i < SP_LANES ? count - i : SP_LANES;
+        sp_vec_store_n(law + i, sp_vec_mul(sp_vec_load_n(law + i, n), scale), n);
+    }
 }

@@ -32,3 +32,12 @@ int32_t sp_ref_argmax(const float *scores, const float *noise, size_t count)
     }
     return best;
 }
+
+void sp_ref_softmax(const float *scores, float top, float threshold, size_t count, float *law)
+{
+    double total = 0;
+    for (size_t i = 0; i < count; i++)
+        if (scores[i] >= threshold) total += exp((double)scores[i] - (double)top);
+    for (size_t i = 0; i < count; i++)
+        law[i] = scores[i] >= threshold ? (float)(exp((double)scores[i] - (double)top) / total) : 0.0f;
+}

@@ -11,7 +11,13 @@
 #endif
 
 /* What a draw is for: no two purposes share bits. */
-typedef enum { SP_DRAW_GUMBEL = 0, SP_DRAW_INIT = 1, SP_DRAW_ACCEPT = 2, SP_DRAW_RESIDUAL = 3 } sp_draw_purpose;
+typedef enum {
+    SP_DRAW_GUMBEL = 0,   /* noise of tokens 4 draw .. 4 draw + 3 */
+    SP_DRAW_INIT = 1,     /* a uniform start of a position */
+    SP_DRAW_ACCEPT = 2,   /* the test of a draft in pass draw */
+    SP_DRAW_RESIDUAL = 3, /* the token in place of a draft refused in pass draw */
+    SP_DRAW_REDRAFT = 4   /* a draft, or a final token without one, drawn in pass draw */
+} sp_draw_purpose;
 
 /* Of evaluation, not of pictures: where in its own probability a token stands, and which prompts a resample holds. */
 enum { SP_DRAW_RANK = 100, SP_DRAW_RESAMPLE = 101 };

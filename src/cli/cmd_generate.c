@@ -63,6 +63,9 @@ static void describe_picture(const generation *run, const char *file, const sp_r
     sp_setup_note(run->options, "%s: seed %" PRIu64 ", image %" PRIu32 ", %s (%s), window %s, %zu tokens in %zu "
                   "passes, %.0f ms", file, run->request.seed, run->request.image, result->method,
                   sp_exactness_name(result->exactness), window, result->n_tokens, result->nfe, result->total_ms);
+    if (result->exactness == SP_RELAXED)
+        sp_setup_note(run->options, "%s: total variation from ar: about %.3g a token at most", file,
+                      result->total_variation_bound);
     if (run->options->verbose > 0)
         sp_setup_note(run->options, "%s: prefix %.1f ms, decode %.1f ms, pixels %.1f ms, %zu of %zu drafts accepted",
                       file, result->prefill_ms, result->decode_ms, result->vq_ms, result->accepted, result->drafted);

@@ -82,6 +82,16 @@ static sp_status put_method(FILE *to, const json_t *settings, const char *file, 
     SP_TRY(put_text(to, settings, file, "draft_init", "draft-init", err));
     if (json_integer_value(json_object_get(settings, "window")) > 0)
         SP_TRY(put_number(to, settings, file, "window", "window", err));
+    const char *method = json_string_value(json_object_get(settings, "method"));
+    for (const sp_method *known = sp_methods(); known->name != NULL; known++) {
+        char name[64], key[64];
+        if (strcmp(known->name, method) != 0) continue;
+        for (const char *rest = known->settings;
+             (rest = sp_metadata_next_setting(rest, name, key, sizeof name)) != NULL;) {
+            bool is_text = json_is_string(json_object_get(settings, key));
+            SP_TRY((is_text ? put_text : put_number)(to, settings, file, key, name, err));
+        }
+    }
     return SP_OK;
 }
 

@@ -26,6 +26,36 @@ static const sp_method *find_method(const char *name)
     return NULL;
 }
 
+/* Of an option that not every method reads. */
+static json_t *value_of(const sp_request *request, const char *key)
+{
+    if (strcmp(key, "groups") == 0) return json_string(request->groups);
+    if (strcmp(key, "group_size") == 0) return json_integer(request->group_size);
+    if (strcmp(key, "group_delta") == 0) return json_real(sp_number_shortest(request->group_delta));
+    if (strcmp(key, "group_distance") == 0) return json_real(sp_number_shortest(request->group_distance));
+    return NULL;
+}
+
+bool sp_metadata_add_method(json_t *to, const sp_request *request)
+{
+    const sp_method *method = find_method(request->method);
+    char name[64], key[64];
+    for (const char *rest = method->settings; (rest = sp_metadata_next_setting(rest, name, key, sizeof name)) != NULL;)
+        if (json_object_set_new(to, key, value_of(request, key)) != 0) return false;
+    return true;
+}
+
+const char *sp_metadata_next_setting(const char *settings, char *name, char *key, size_t size)
+{
+    size_t length = strcspn(settings, " ");
+    if (length == 0) return NULL;
+    snprintf(name, size, "%.*s", (int)length, settings);
+    snprintf(key, size, "%s", name);
+    for (char *c = key; *c != '\0'; c++)
+        if (*c == '-') *c = '_';
+    return settings + length + (settings[length] == ' ');
+}
+
 static json_t *make_settings(const sp_model_info *info, const sp_request *request, const sp_method *method,
                              const char *model)
 {
@@ -39,7 +69,8 @@ static json_t *make_settings(const sp_model_info *info, const sp_request *reques
         "top_p", sp_number_shortest(request->top_p), "width", (int)info->width, "height", (int)info->height);
     if (settings == NULL || identical) return settings;
     if (json_object_set_new(settings, "window", json_integer(request->window)) != 0 ||
-        json_object_set_new(settings, "draft_init", json_string(request->draft_init)) != 0) {
+        json_object_set_new(settings, "draft_init", json_string(request->draft_init)) != 0 ||
+        !sp_metadata_add_method(settings, request)) {
         json_decref(settings);
         return NULL;
     }

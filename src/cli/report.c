@@ -56,7 +56,10 @@ json_t *sp_report_make(const sp_engine *engine, const sp_request *request, const
         rounded(ratio(1000 * tokens, result->decode_ms)), "peak_bytes", (json_int_t)result->peak_bytes,
         "peak_resident_bytes", peak_resident_bytes());
     free(model);
-    bool whole = report != NULL && measured != NULL && json_object_update(report, measured) == 0;
+    bool whole = report != NULL && measured != NULL && sp_metadata_add_method(report, request);
+    if (whole && result->exactness == SP_RELAXED)
+        whole = json_object_set_new(report, "total_variation_bound", json_real(result->total_variation_bound)) == 0;
+    whole = whole && json_object_update(report, measured) == 0;
     json_decref(measured);
     if (whole) return report;
     json_decref(report);

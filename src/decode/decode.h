@@ -18,6 +18,7 @@ typedef struct sp_decode_plan {
     sp_drafter *drafter;
     size_t window; /* 0: by the decoder's pacer */
     sp_sampling sampling;
+    sp_relaxation relaxation; /* for relaxed rules */
     sp_model_prompt prompt;
     sp_progress_call *progress; /* may be NULL */
     void *user;
@@ -30,13 +31,15 @@ typedef struct sp_decoder {
     int32_t *pass_of_token; /* [n_positions] */
     size_t passes, drafted, accepted;
     uint32_t histogram[SP_MAX_WINDOW + 1];
+    double deviation;       /* sum over the tested drafts of a relaxed rule, see sp_accept_window */
     double prefill_ms, decode_ms;
     sp_pacer pacer;         /* outlives a picture: pass times are the session's */
 
     int32_t *fed, *settled; /* [max_window] */
     float *logits;          /* [2, max_window, n_codes] */
-    float *noise;           /* [max_window, n_codes to 4] position p at p mod max_window */
-    size_t *noise_of;       /* [max_window] position held there + 1, 0 none */
+    float *memory;          /* [max_window, n_codes to 4] position p at p mod max_window: its noise or its draft's law */
+    size_t *noise_of;       /* [max_window] position whose noise is held there + 1, 0 none */
+    sp_law *laws;           /* [max_window] of the drafts, as memory */
     sp_accept_row *rows;    /* [max_window] */
     float *scratch;         /* [n_codes] */
     struct sp_arena *arena;

@@ -9,7 +9,12 @@ typedef struct sp_draft_query {
     const sp_sampling *sampling;
 } sp_draft_query;
 
-typedef int32_t sp_drafter(const sp_draft_query *query);
+typedef struct sp_draft {
+    int32_t token;
+    sp_law_kind kind; /* SP_LAW_UNIFORM: drawn by the position's own bits; SP_LAW_POINT: follows from tokens before */
+} sp_draft;
+
+typedef sp_draft sp_drafter(const sp_draft_query *query);
 
 /* NULL when there is no such drafter. */
 sp_drafter *sp_drafter_find(const char *name);

@@ -7,9 +7,11 @@
  *     sp_pacer_record(pacer, window, n, ms);
  *
  * It keeps a time for each size of a ladder 1, 2, 4, 6, 8, 12, .. 128 and the share of passes that got at least n
- * tokens
- * far, n = 1, 2, ... It climbs the ladder while the next size is predicted or not yet measured to be better, and stays
- * at 1 when no window pays. Only sizes change: which tokens are final does not depend on it. */
+ * tokens far, n = 1, 2, ... It climbs the ladder while the next size is predicted or not yet measured to be better, and
+ * stays at 1 when no window pays.
+ *
+ * It knows how many tokens became final and how long passes took, and no draft: an exact rule keeps its law under any
+ * choice of windows that does not look at drafts (docs/rules/sjd.md). */
 #include <stddef.h>
 
 enum { SP_PACER_STEPS = 13, SP_PACER_REACH = 128 };

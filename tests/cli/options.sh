@@ -12,6 +12,9 @@ case_numbers_out_of_range() {
             refuse generate $option "$value"
         done
     done
+    for option in --group-size --group-delta --group-distance; do
+        for value in '' -1 nan inf word 1x 0x10 1e999 257; do refuse generate $option "$value"; done
+    done
     for option in --limit --batch-count; do
         for value in '' -1 0 nan word 1.5 99999999999999999999999; do refuse render $option "$value"; done
     done
@@ -23,18 +26,20 @@ case_numbers_out_of_range() {
 case_numbers_at_the_ends() {
     local pair
     for pair in seed=0 seed=18446744073709551615 batch-count=1 batch-count=65536 cfg-scale=0 cfg-scale=100 \
-        temperature=0 top-k=0 top-k=1048576 top-p=1 window=1 window=128 threads=1 threads=1024; do
+        temperature=0 top-k=0 top-k=1048576 top-p=1 window=1 window=128 threads=1 threads=1024 \
+        group-size=1 group-size=256 group-delta=0 group-delta=1 group-distance=0 group-distance=4; do
         succeed specular generate -p x --print-config "--$pair"
     done
     for pair in seed=18446744073709551616 batch-count=0 batch-count=65537 cfg-scale=100.01 temperature=-0.01 \
-        top-k=1048577 top-p=1.01 window=0 window=129 threads=0 threads=1025; do
+        top-k=1048577 top-p=1.01 window=0 window=129 threads=0 threads=1025 \
+        group-size=0 group-size=257 group-delta=1.01 group-distance=4.01; do
         expect 2 "^specular: error: --${pair%=*}: '${pair#*=}' is not " specular generate -p x --print-config "--$pair"
     done
 }
 
 case_choices() {
     local option
-    for option in --method --draft-init --kernels --dtype --progress --show=; do
+    for option in --method --draft-init --groups --kernels --dtype --progress --show=; do
         expect 2 "^specular: error: ${option%=}: 'nonsense' is not one of " \
             specular generate ${option%=}=nonsense
     done

@@ -85,6 +85,45 @@ r = json.load(open('r.json'))
 assert r['method'] == 'ar' and r['nfe'] == r['num_tokens'] and r['step_compression'] == 1, r"
 }
 
+# Every method draws, says what it is, and draws the same again from what its picture carries.
+case_methods_come_back() {
+    local settings
+    mkdir again
+    for settings in '--method sjd' '--method coupled --draft-init uniform' '--method gsd --group-size 25' \
+        '--method gsd --groups static --group-delta 0.25 --group-distance 1.5'; do
+        # shellcheck disable=SC2086
+        specular generate -q -p 'red heart' -s 3 -o a.png --force --window 12 --report r.json $settings
+        (cd again && eval "$(specular inspect -q ../a.png --as-command) -q --force")
+        same a.png again/a.png
+        python3 - "$settings" << 'END'
+import json, sys
+r, words = json.load(open("r.json")), sys.argv[1].split()
+assert r["method"] == words[1] and r["exactness"] == ("relaxed" if words[1] == "gsd" else "exact"), r
+assert ("total_variation_bound" in r) == (words[1] == "gsd") and r.get("total_variation_bound", 0.5) > 0, r
+assert ("group_size" in r) == (words[1] == "gsd"), r
+assert "static" not in words or (r["groups"], r["group_delta"], r["group_distance"]) == ("static", 0.25, 1.5), r
+END
+    done
+}
+
+# Groups of one are sjd; at temperature 0 there is one picture, whatever the method.
+case_methods_that_agree() {
+    specular generate -q -p 'red heart' -s 3 -o a.png --window 9 --method sjd --tokens a.json
+    specular generate -q -p 'red heart' -s 3 -o b.png --window 9 --method gsd --group-size 1 --tokens b.json
+    same a.json b.json
+    specular generate -q -p 'red heart' -s 3 -o c.png --window 9 --method gsd --tokens c.json
+    differ a.json c.json
+    local method
+    specular generate -q -p 'red heart' -s 3 -o ar.png --method ar --temperature 0 --tokens ar.json
+    for method in sjd coupled gsd pathwise; do
+        specular generate -q -p 'red heart' -s 4 -o $method.png --method $method --temperature 0 --tokens $method.json
+        same ar.json $method.json
+    done
+    specular generate -p 'red heart' -s 3 -o d.png --method gsd 2> err
+    grep -q 'gsd (relaxed)' err
+    grep -q 'total variation from ar: about 0[.][0-9]* a token at most' err
+}
+
 case_map() {
     specular generate -q -p 'red heart' -s 3 -o a.png --window 16 --map m.png --report r.json
     python3 "$check" map m.png r.json

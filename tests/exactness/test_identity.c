@@ -159,6 +159,38 @@ static void every_setting(void **state)
         }
 }
 
+/* At temperature 0 every method gives the tokens of ar. */
+static void greedy_is_ar(void **state)
+{
+    (void)state;
+    sp_engine *e = engine(2, "auto", "auto");
+    sp_session *s;
+    SP_TEST_OK(sp_session_open(&s, e, err));
+    static const char *const prompts[] = {"red heart", "cat face", "a blue car on a yellow background"};
+    for (size_t i = 0; i < (all() ? 3 : 1); i++) {
+        sp_request r = sp_request_defaults(e);
+        r.prompt = prompts[i];
+        r.pixels = false;
+        r.temperature = 0;
+        r.method = "ar";
+        drawn plain = draw(s, &r);
+        for (const sp_method *method = sp_methods(); method->name; method++)
+            for (int window = 0; window <= (all() ? 32 : 16); window += 16)
+                for (const char *const *start = sp_draft_inits(); *start; start++) {
+                    r.method = method->name;
+                    r.seed = (uint64_t)window;
+                    r.window = window;
+                    r.draft_init = *start;
+                    drawn fast = draw(s, &r);
+                    assert_same(&plain, &fast);
+                    release(&fast);
+                }
+        release(&plain);
+    }
+    sp_session_close(s);
+    sp_engine_close(e);
+}
+
 /* A picture depends on its own seed and number alone: not on what the session drew before. */
 static void no_memory_of_the_past(void **state)
 {
@@ -224,6 +256,7 @@ static void interrupted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(pathwise_is_ar), cmocka_unit_test(every_setting),
+                                       cmocka_unit_test(greedy_is_ar),
                                        cmocka_unit_test(no_memory_of_the_past), cmocka_unit_test(interrupted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* gumbel, guide, argmax: the same bits on every back end, because they decide which token is drawn. */
+/* gumbel, guide, argmax: the same bits on every back end, because they decide which token is drawn. softmax: a law. */
 #include "ops.h"
 
 static void gumbel(void **state)
@@ -62,8 +62,46 @@ static void argmax(void **state)
         }
 }
 
+/* Of a law in float: the argument x = score - top is rounded (|x| / 2 ulp of the result), exponential, sum over lanes,
+ * its inverse and the product add at most 2 + n / 8 + 8 ulp, of 2^-23 each; below e^-87 a result may be 0. */
+static void softmax(void **state)
+{
+    (void)state;
+    static const size_t counts[] = {1, 2, 7, 16, 31, 1003};
+    SP_TEST_EACH_BACKEND(ops)
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+            for (int wide = 0; wide < 2; wide++) {
+                size_t n = counts[c];
+                float *scores = sp_test_random(n, 5), *law = sp_test_alloc(n), top = -1e9f;
+                double expected[1003], total = 0, sum = 0;
+                for (size_t i = 0; i < n; i++) {
+                    scores[i] *= wide ? 100 : 3;
+                    top = scores[i] > top ? scores[i] : top;
+                }
+                float threshold = wide ? -INFINITY : top - 3;
+                for (size_t i = 0; i < n; i++) {
+                    expected[i] = scores[i] >= threshold ? exp((double)scores[i] - (double)top) : 0;
+                    total += expected[i];
+                }
+                ops->softmax(scores, top, threshold, n, law);
+                for (size_t i = 0; i < n; i++) {
+                    double ulp = fabs((double)scores[i] - (double)top) / 2 + 10 + (double)n / 8;
+                    double error = fabs((double)law[i] - expected[i] / total);
+                    if (!(error <= expected[i] / total * ulp * 0x1p-23 + 0x1p-125))
+                        fail_msg("%s: element %zu of %zu is %g, expected %g", ops->name, i, n, (double)law[i],
+                                 expected[i] / total);
+                    if (scores[i] < threshold) assert_true(law[i] == 0);
+                    sum += (double)law[i];
+                }
+                assert_true(fabs(sum - 1) < 1e-4);
+                sp_test_free(scores, n);
+                sp_test_free(law, n);
+            }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gumbel), cmocka_unit_test(guide), cmocka_unit_test(argmax)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gumbel), cmocka_unit_test(guide), cmocka_unit_test(argmax),
+                                       cmocka_unit_test(softmax)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,361 @@
+/* Rule gsd through the production loop: group size 1 is sjd token for token; the first two tokens have the law that
+ * docs/rules/gsd.md derives, for static groups and for groups by rank; wrong variants are caught; and its law is not
+ * the model's, which is why it is called relaxed. */
+#include "trial.h"
+
+#include "acceptance/groups.h"
+#include "acceptance/verify.h"
+
+enum { V = SP_ENUM_CODES, PAIRS = V * V };
+
+static const float codes[V][2] = {{1, 0}, {0.8f, 0.6f}, {-3, 0.5f}, {0.4f, 1}};
+static const int32_t group_of[V] = {0, 1, 0, 1};
+
+typedef struct grouping {
+    const char *name;
+    sp_relaxation relaxation;
+} grouping;
+
+static const grouping groupings[] = {
+    {"static pairs", {&codes[0][0], 2, 2, 1, 4, group_of}},
+    {"by rank, 3", {&codes[0][0], 2, 3, 1, 5, NULL}},
+    {"by rank, 2", {&codes[0][0], 2, 2, 1, 5, NULL}},
+    {"by rank, 4, delta", {&codes[0][0], 2, 4, 0.2f, 5, NULL}},
+    {"by rank, 4, distance", {&codes[0][0], 2, 4, 1, 0.5f, NULL}},
+};
+
+static bool in_group(const sp_relaxation *r, const double *p, int32_t draft, int32_t v)
+{
+    if (v == draft) return true;
+    if (r->group_of) return r->group_of[v] == r->group_of[draft];
+    int rank[2] = {0, 0};
+    for (int32_t o = 0; o < V; o++) {
+        rank[0] += p[o] > p[draft] || (p[o] == p[draft] && o < draft);
+        rank[1] += p[o] > p[v] || (p[o] == p[v] && o < v);
+    }
+    int others = (int)r->group_size - 1, below = rank[1] - rank[0];
+    double dot = 0, squares[2] = {0, 0};
+    for (int i = 0; i < 2; i++) {
+        dot += (double)codes[draft][i] * (double)codes[v][i];
+        squares[0] += (double)codes[draft][i] * (double)codes[draft][i];
+        squares[1] += (double)codes[v][i] * (double)codes[v][i];
+    }
+    double distance = 2 - 2 * dot / sqrt(squares[0]) / sqrt(squares[1]);
+    return below >= -(others / 2) && below <= others - others / 2 &&
+           fabs(p[v] - p[draft]) < (double)r->group_delta && distance < (double)r->group_distance;
+}
+
+/* Probability that a draft passes. */
+static double passes(const sp_relaxation *r, const double *p, const double *q, int32_t draft)
+{
+    double in_p = 0, in_q = 0;
+    for (int32_t v = 0; v < V; v++) {
+        if (!in_group(r, p, draft, v)) continue;
+        in_p += p[v];
+        in_q += q[v];
+    }
+    return fmin(1, in_p / in_q);
+}
+
+static void residual(const double *p, const double *q, double out[V])
+{
+    double total = 0;
+    for (int v = 0; v < V; v++) total += out[v] = fmax(0, p[v] - q[v]);
+    for (int v = 0; v < V; v++) out[v] /= total;
+}
+
+/* Law of a token whose draft was drawn from q. */
+static void one_token(const sp_relaxation *r, const double *p, const double *q, double out[V])
+{
+    double rest[V], refused = 1;
+    residual(p, q, rest);
+    for (int v = 0; v < V; v++) refused -= out[v] = q[v] * passes(r, p, q, v);
+    for (int v = 0; v < V; v++) out[v] += refused * rest[v];
+}
+
+/* Law of the first two tokens with window 2 and uniform starts: with draft d of position 0, the draft of position 1 is
+ * drawn from p(. | d); it is final if d passes, and else tested under the token that replaced d. */
+static void two_tokens(const sp_relaxation *r, const sp_sampling *s, double law[PAIRS])
+{
+    double first[V], uniform[V], rest[V];
+    for (int v = 0; v < V; v++) uniform[v] = 1.0 / V;
+    sp_enum_law(NULL, 0, s, first);
+    residual(first, uniform, rest);
+    for (int i = 0; i < PAIRS; i++) law[i] = 0;
+    for (int32_t d = 0; d < V; d++) {
+        double after_draft[V], pass = passes(r, first, uniform, d);
+        sp_enum_law(&d, 1, s, after_draft);
+        for (int v = 0; v < V; v++) law[d * V + v] += pass / V * after_draft[v];
+        for (int32_t y = 0; y < V; y++) {
+            double after_token[V], out[V];
+            sp_enum_law(&y, 1, s, after_token);
+            if (y == d) continue; /* rest is 0 wherever a refused draft may be */
+            one_token(r, after_token, after_draft, out);
+            for (int v = 0; v < V; v++) law[y * V + v] += (1 - pass) / V * rest[y] * out[v];
+        }
+    }
+}
+
+typedef struct trial {
+    double z, z_plain;      /* against a law, and against the model's */
+    double first_deviation; /* mean of what the first pass adds */
+} trial;
+
+static double deviation_of_first_pass;
+static const sp_accept_ops *inner;
+
+static sp_status note_first(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    double before = *w->deviation;
+    SP_TRY(inner->accept(w, n_final, err));
+    if (w->position == 0) deviation_of_first_pass += *w->deviation - before;
+    return SP_OK;
+}
+
+static double chi_square(const double count[PAIRS], const double law[PAIRS], double n)
+{
+    double x2 = 0;
+    for (int i = 0; i < PAIRS; i++) x2 += (count[i] - law[i] * n) * (count[i] - law[i] * n) / (law[i] * n);
+    return (x2 - (PAIRS - 1)) / sqrt(2 * (PAIRS - 1));
+}
+
+static const sp_relaxation group_of_one = {&codes[0][0], 2, 1, 1, 5, NULL};
+
+static trial two_token_trial(const sp_relaxation *relaxation, const sp_accept_ops *rule)
+{
+    static const setting s = {"gsd", "gsd", "uniform", 2, 1, 1, 0, 1};
+    double count[PAIRS] = {0}, law[PAIRS], plain[PAIRS];
+    size_t n = runs();
+    sp_enumerable state = {0};
+    sp_model model = sp_enum_model(&state);
+    sp_decoder *decoder = NULL;
+    SP_TEST_OK(sp_decoder_open(&decoder, V, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), SP_ENUM_POSITIONS, err));
+    inner = rule;
+    deviation_of_first_pass = 0;
+    sp_accept_ops watched = *rule;
+    watched.accept = note_first;
+    for (size_t run = 0; run < n; run++) {
+        sp_decode_plan plan = plan_of(&s, &watched, 0xFEED0000u + run);
+        plan.relaxation = *relaxation;
+        SP_TEST_OK(sp_decode(decoder, &model, &plan, err));
+        count[decoder->tokens[0] * V + decoder->tokens[1]]++;
+    }
+    sp_decoder_close(decoder);
+    sp_sampling sampling = plan_of(&s, rule, 0).sampling;
+    two_tokens(relaxation, &sampling, law);
+    two_tokens(&group_of_one, &sampling, plain);
+    return (trial){chi_square(count, law, (double)n), chi_square(count, plain, (double)n),
+                   deviation_of_first_pass / (double)n};
+}
+
+static void closed_form(void **state)
+{
+    (void)state;
+    const sp_sampling sampling = {0, 0, 1, 1, 0, 1};
+    for (size_t i = 0; i < sizeof groupings / sizeof *groupings; i++) {
+        const sp_relaxation *r = &groupings[i].relaxation;
+        double p[V], q[V], out[V], expected = 0, distance = 0;
+        trial t = two_token_trial(r, sp_accept_find("gsd"));
+        sp_enum_law(NULL, 0, &sampling, p);
+        for (int v = 0; v < V; v++) q[v] = 1.0 / V;
+        one_token(r, p, q, out);
+        for (int32_t v = 0; v < V; v++) {
+            expected += q[v] * fabs(passes(r, p, q, v) - passes(&group_of_one, p, q, v));
+            distance += 0.5 * fabs(out[v] - p[v]);
+        }
+        print_message("%-22s z %+.1f, against the model %+.1f; deviation %.4f, expected %.4f, distance %.4f\n",
+                      groupings[i].name, t.z, t.z_plain, t.first_deviation, expected, distance);
+        assert_true(fabs(t.z) < 4);
+        assert_true(t.z_plain > 4);
+        /* A value in [0, 1] has a standard deviation of at most 1 / 2. */
+        assert_true(fabs(t.first_deviation - expected) < 4 * 0.5 / sqrt((double)runs()));
+        assert_true(distance <= expected + 1e-12);
+    }
+}
+
+static void group_of_one_is_sjd(void **state)
+{
+    (void)state;
+    static const setting settings[] = {
+        {"uniform 4", "gsd", "uniform", 4, 1, 1, 0, 1}, {"left 5", "gsd", "left", 5, 2.5f, 0.7f, 0, 1},
+        {"top-k", "gsd", "uniform", 3, 1, 1, 3, 1}, {"greedy", "gsd", "uniform", 3, 1, 0, 0, 1}};
+    sp_enumerable model_state = {0};
+    sp_model model = sp_enum_model(&model_state);
+    sp_decoder *a = NULL, *b = NULL;
+    SP_TEST_OK(sp_decoder_open(&a, V, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
+    SP_TEST_OK(sp_decoder_open(&b, V, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        for (uint64_t seed = 0; seed < 3000; seed++) {
+            sp_decode_plan plan = plan_of(&settings[i], NULL, seed);
+            plan.relaxation = (sp_relaxation){&codes[0][0], 2, 1, 1, 4, seed % 2 ? group_of : NULL};
+            SP_TEST_OK(sp_decode(a, &model, &plan, err));
+            plan.rule = sp_accept_find("sjd");
+            SP_TEST_OK(sp_decode(b, &model, &plan, err));
+            assert_memory_equal(a->tokens, b->tokens, SP_ENUM_POSITIONS * sizeof *a->tokens);
+            assert_int_equal(a->passes, b->passes);
+            assert_true(a->deviation == 0);
+        }
+    sp_decoder_close(a);
+    sp_decoder_close(b);
+}
+
+/* No token outside top-k comes in on the probability of those inside. */
+static void sets_are_kept(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof groupings / sizeof *groupings; i++) {
+        sp_enumerable model_state = {0};
+        sp_model model = sp_enum_model(&model_state);
+        sp_decoder *d = NULL;
+        SP_TEST_OK(sp_decoder_open(&d, V, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
+        for (uint64_t seed = 0; seed < 5000; seed++) {
+            static const setting s = {"gsd", "gsd", "uniform", 4, 1, 1, 2, 1};
+            sp_decode_plan plan = plan_of(&s, NULL, seed);
+            plan.relaxation = groupings[i].relaxation;
+            SP_TEST_OK(sp_decode(d, &model, &plan, err));
+            for (size_t position = 0; position < SP_ENUM_POSITIONS; position++) {
+                double law[V];
+                sp_enum_law(d->tokens, position, &plan.sampling, law);
+                assert_true(law[d->tokens[position]] > 0);
+            }
+        }
+        sp_decoder_close(d);
+    }
+}
+
+/* The parts of the group test, to put together wrongly. */
+static bool wrong_ratio(const sp_accept_window *w, size_t j, const float *p, bool by_draft_law, bool filtered)
+{
+    sp_relaxation r = *w->relaxation;
+    double law[V], other[V], in_p = 0, in_q = 0;
+    for (int32_t v = 0; v < V; v++) {
+        law[v] = (double)p[v];
+        other[v] = (double)sp_law_at(w->rows[j].law, w->drafts[j], V, v);
+    }
+    if (!filtered) {
+        r.group_delta = 2;
+        r.group_distance = 5;
+    }
+    for (int32_t v = 0; v < V; v++) {
+        if (!in_group(&r, by_draft_law ? other : law, w->drafts[j], v)) continue;
+        in_p += law[v];
+        in_q += other[v];
+    }
+    return sp_ratio_passes(sp_row_uniform(w, SP_DRAW_ACCEPT, j), in_p, in_q);
+}
+
+static bool groups_by_q(const sp_accept_window *w, size_t j, const float *p)
+{
+    return wrong_ratio(w, j, p, true, true);
+}
+
+static bool ignores_limits(const sp_accept_window *w, size_t j, const float *p)
+{
+    return wrong_ratio(w, j, p, false, false);
+}
+
+/* Wrong: members are found in the law of the draft instead of the model's. */
+static sp_status by_draft_law(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    return sp_verify_rows(w, groups_by_q, SP_AFTER_REDRAW, n_final, err);
+}
+
+/* Wrong: neither probability nor distance limits the group. */
+static sp_status without_limits(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    return sp_verify_rows(w, ignores_limits, SP_AFTER_REDRAW, n_final, err);
+}
+
+/* Wrong: a refused draft is replaced by a draw from p. */
+static sp_status residual_is_p(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    float p[SP_ENUM_POSITIONS][V];
+    for (size_t j = 0; j < w->n_rows; j++) SP_TRY(sp_sample_law(w, j, p[j], err));
+    SP_TRY(sp_accept_find("gsd")->accept(w, n_final, err));
+    size_t last = *n_final - 1;
+    if (last < w->n_drafts && w->tokens[last] != w->drafts[last])
+        w->tokens[last] = sp_weights_draw(p[last], V, sp_row_uniform(w, SP_DRAW_REDRAFT, last));
+    return SP_OK;
+}
+
+/* Wrong: what stands in for a refused draft is drawn group by group, (P - Q)+ shared out by p. */
+static sp_status residual_by_groups(const sp_accept_window *w, size_t *n_final, sp_error *err)
+{
+    float weights[SP_ENUM_POSITIONS][V];
+    for (size_t j = 0; j < w->n_drafts; j++) {
+        float p[V];
+        SP_TRY(sp_sample_law(w, j, p, err));
+        for (int32_t v = 0; v < V; v++) {
+            float in_p = 0, in_q = 0;
+            for (int32_t o = 0; o < V; o++) {
+                if (group_of[o] != group_of[v]) continue;
+                in_p += p[o];
+                in_q += sp_law_at(w->rows[j].law, w->drafts[j], V, o);
+            }
+            weights[j][v] = sp_residual(in_p, in_q) * p[v] / in_p;
+        }
+    }
+    SP_TRY(sp_accept_find("gsd")->accept(w, n_final, err));
+    size_t last = *n_final - 1;
+    if (last < w->n_drafts && w->tokens[last] != w->drafts[last])
+        w->tokens[last] = sp_weights_draw(weights[last], V, sp_row_uniform(w, SP_DRAW_RESIDUAL, last));
+    return SP_OK;
+}
+
+static void wrong_variants_are_caught(void **state)
+{
+    (void)state;
+    const struct {
+        const char *name;
+        size_t grouping;
+        sp_status (*accept)(const sp_accept_window *, size_t *, sp_error *);
+    } mutants[] = {{"members by the draft's law", 1, by_draft_law},
+                   {"no limit on probability", 3, without_limits},
+                   {"no limit on distance", 4, without_limits},
+                   {"residual by groups", 0, residual_by_groups},
+                   {"residual replaced by p", 0, residual_is_p}};
+    for (size_t i = 0; i < sizeof mutants / sizeof *mutants; i++) {
+        sp_accept_ops rule = *sp_accept_find("gsd");
+        rule.accept = mutants[i].accept;
+        trial t = two_token_trial(&groupings[mutants[i].grouping].relaxation, &rule);
+        print_message("%-30s z %+.1f\n", mutants[i].name, t.z);
+        assert_true(t.z > 4);
+    }
+}
+
+/* Static groups: disjoint, of the size asked, and no code outside a group was nearer to its first than one inside. */
+static void groups_are_near_codes(void **state)
+{
+    (void)state;
+    enum { N = 67, WIDTH = 3 };
+    float *points = sp_test_random(N * WIDTH, 11);
+    static const size_t sizes[] = {1, 2, 10, 66, 67, 256};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int32_t group[N], first[N];
+        size_t members[N] = {0};
+        sp_groups_build(points, N, WIDTH, sizes[i], group);
+        for (int32_t v = N - 1; v >= 0; v--) {
+            assert_in_range(group[v], 0, N - 1);
+            members[group[v]]++;
+            first[group[v]] = v;
+        }
+        for (int32_t g = 0, left = N; left > 0; left -= (int32_t)members[g++])
+            assert_int_equal(members[g], (size_t)left < sizes[i] ? (size_t)left : sizes[i]);
+        for (int32_t in = 0; in < N; in++)
+            for (int32_t out = 0; out < N; out++) {
+                if (group[out] <= group[in]) continue;
+                const float *from = points + first[group[in]] * WIDTH;
+                assert_true(sp_code_distance(from, points + in * WIDTH, WIDTH) <=
+                            sp_code_distance(from, points + out * WIDTH, WIDTH));
+            }
+    }
+    sp_test_free(points, N * WIDTH);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(closed_form), cmocka_unit_test(group_of_one_is_sjd),
+                                       cmocka_unit_test(sets_are_kept), cmocka_unit_test(groups_are_near_codes),
+                                       cmocka_unit_test(wrong_variants_are_caught)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -54,7 +54,7 @@ typedef struct sp_accept_window {
     const sp_relaxation *relaxation;
     const sp_ops *ops;
     float *scratch;            /* [n_codes] */
-    double *deviation;         /* relaxed rules add |their probability to accept - the exact one| of each tested draft */
+    double *deviation;         /* relaxed rules add |their chance to accept - the exact one| of each tested draft */
 } sp_accept_window;
 
 /* One line of acceptance.def. */

@@ -37,7 +37,7 @@ typedef struct sp_decoder {
 
     int32_t *fed, *settled; /* [max_window] */
     float *logits;          /* [2, max_window, n_codes] */
-    float *memory;          /* [max_window, n_codes to 4] position p at p mod max_window: its noise or its draft's law */
+    float *memory;          /* [max_window, n_codes to 4] position p at p mod max_window: its noise, or draft's law */
     size_t *noise_of;       /* [max_window] position whose noise is held there + 1, 0 none */
     sp_law *laws;           /* [max_window] of the drafts, as memory */
     sp_accept_row *rows;    /* [max_window] */

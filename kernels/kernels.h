@@ -29,14 +29,19 @@ typedef struct sp_weight {
 
 typedef enum { SP_GEMM_SET = 0, SP_GEMM_ADD = 1 } sp_gemm_mode; /* y = x W^T, or y += x W^T */
 
-/* Keys and values of one layer and one stream, float. Position p of key/value head h:
+/* Keys and values of one layer and one stream. Position p of key/value head h:
  * keys   [kv_heads, head_dim, capacity] at (h * head_dim + d) * capacity + p: transposed, so scores run along positions
  * values [kv_heads, capacity, head_dim] at (h * capacity + p) * head_dim + d.
- * capacity is a multiple of 32. Positions never written may hold anything, NaN included. */
+ * capacity is a multiple of 32. Positions never written may hold anything, NaN included.
+ *
+ * round asks for bf16 arithmetic: queries, keys and values are rounded to bf16 before they are multiplied, sums are
+ * float, and a back end may round the weights e^(score - max) too. It may then lay keys and values out in its own way
+ * within the same bytes, so they are read and written by one back end's kv_write, kv_move and attention only. */
 typedef struct sp_kv_view {
     float *keys;
     float *values;
     size_t capacity;
+    bool round;
     const int32_t *before; /* [capacity] of a slot off its position: the slot one position below; NULL without trees */
 } sp_kv_view;
 

@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "base/dtype.h"
 #include "base/size.h"
 
 extern sp_op_attention SP_CPU(attention);
@@ -24,6 +25,7 @@ typedef struct job {
     float *out;
     float *scores; /* [threads, GROUP, capacity], then as many slots of branches */
     int32_t *slots;
+    float *queries; /* [threads, GROUP, head_dim] rounded ones */
     size_t capacity; /* largest of the streams */
 } job;
 
@@ -41,8 +43,8 @@ typedef struct task {
 
 size_t SP_CPU(attention_scratch)(size_t capacity, size_t head_dim, int n_threads)
 {
-    (void)head_dim;
-    return (size_t)n_threads * GROUP * sp_round_up(capacity, BLOCK) * (sizeof(float) + sizeof(int32_t));
+    size_t row = sp_round_up(capacity, BLOCK) * (sizeof(float) + sizeof(int32_t)) + head_dim * sizeof(float);
+    return (size_t)n_threads * GROUP * row;
 }
 
 static inline __attribute__((always_inline)) void score_block(const task *t, size_t block, const size_t n)
@@ -183,7 +185,7 @@ static void follow(const sp_attention_rows *rows, size_t row, const int32_t *bef
 }
 
 /* Rows row .. row + n - 1, all of one stream, under one head. */
-static void run_task(const job *j, size_t row, size_t n, size_t head, float *scores, int32_t *slots)
+static void run_task(const job *j, size_t row, size_t n, size_t head, float *scores, int32_t *slots, float *queries)
 {
     const sp_attention_rows *rows = j->rows;
     const sp_kv_view *kv = &j->kv[rows->stream[row]];
@@ -192,6 +194,11 @@ static void run_task(const job *j, size_t row, size_t n, size_t head, float *sco
               .width = rows->head_dim, .n = n, .scale = rows->scale};
     for (size_t r = 0; r < n; r++) {
         t.query[r] = j->q + (row + r) * j->q_stride + head * rows->head_dim;
+        if (kv->round) {
+            float *rounded = queries + r * rows->head_dim;
+            for (size_t d = 0; d < rows->head_dim; d++) rounded[d] = sp_bf16_to_f32(sp_f32_to_bf16(t.query[r][d]));
+            t.query[r] = rounded;
+        }
         t.scores[r] = scores + r * j->capacity;
         t.out[r] = j->out + ((row + r) * rows->heads + head) * rows->head_dim;
         t.first[r] = (size_t)rows->first_key[row + r];
@@ -219,24 +226,27 @@ static void work(void *arguments, int thread, int n_threads)
     const sp_attention_rows *rows = j->rows;
     float *scores = j->scores + (size_t)thread * GROUP * j->capacity;
     int32_t *slots = j->slots + (size_t)thread * GROUP * j->capacity;
+    float *queries = j->queries + (size_t)thread * GROUP * rows->head_dim;
     size_t groups = 0, first, last, index = 0;
     for (size_t row = 0; row < rows->n_rows; row += group_length(rows, row)) groups++;
     sp_pool_share(groups * rows->heads, 1, thread, n_threads, &first, &last);
     for (size_t row = 0, n; row < rows->n_rows; row += n) {
         n = group_length(rows, row);
         for (size_t head = 0; head < rows->heads; head++, index++)
-            if (index >= first && index < last) run_task(j, row, n, head, scores, slots);
+            if (index >= first && index < last) run_task(j, row, n, head, scores, slots, queries);
     }
 }
 
 void SP_CPU(attention)(sp_pool *pool, const sp_attention_rows *rows, const float *q, size_t q_stride,
                        const sp_kv_view *kv, float *out, void *scratch)
 {
-    job j = {rows, q, q_stride, kv, out, scratch, NULL, 0};
+    job j = {rows, q, q_stride, kv, out, scratch, NULL, NULL, 0};
     for (size_t row = 0; row < rows->n_rows; row++) {
         size_t capacity = kv[rows->stream[row]].capacity;
         if (capacity > j.capacity) j.capacity = capacity;
     }
-    j.slots = (int32_t *)(j.scores + (size_t)sp_pool_threads(pool) * GROUP * j.capacity);
+    size_t n_scores = (size_t)sp_pool_threads(pool) * GROUP * j.capacity;
+    j.slots = (int32_t *)(j.scores + n_scores);
+    j.queries = j.scores + 2 * n_scores;
     sp_pool_run(pool, work, &j);
 }

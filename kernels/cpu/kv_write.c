@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "base/dtype.h"
+
 extern sp_op_kv_write SP_CPU(kv_write);
 
 typedef struct job {
@@ -17,6 +19,11 @@ typedef struct job {
 
 enum { TILE = 16 };
 
+static inline float stored(const sp_kv_view *view, float x)
+{
+    return view->round ? sp_bf16_to_f32(sp_f32_to_bf16(x)) : x;
+}
+
 /* Rows row .. row + n_rows - 1 are of one stream at neighbouring slots. */
 static void write_tile(const job *j, size_t row, size_t n_rows, size_t channel, size_t end)
 {
@@ -25,7 +32,7 @@ static void write_tile(const job *j, size_t row, size_t n_rows, size_t channel, 
     float tile[TILE][TILE];
     for (size_t r = 0; r < n_rows; r++) {
         const float *key = j->k + (row + r) * j->stride + channel;
-        for (size_t c = 0; c < n_channels; c++) tile[c][r] = key[c];
+        for (size_t c = 0; c < n_channels; c++) tile[c][r] = stored(view, key[c]);
     }
     float *to = view->keys + channel * view->capacity + sp_attention_slot(j->rows, row);
     for (size_t c = 0; c < n_channels; c++, to += view->capacity) {
@@ -56,9 +63,11 @@ static void work(void *arguments, int thread, int n_threads)
     }
     for (size_t row = 0; row < rows->n_rows; row++) {
         const sp_kv_view *view = &j->kv[rows->stream[row]];
-        for (size_t head = first; head < last; head++)
-            memcpy(view->values + (head * view->capacity + sp_attention_slot(rows, row)) * width,
-                   j->v + row * j->stride + head * width, width * sizeof(float));
+        const float *v = j->v + row * j->stride;
+        for (size_t head = first; head < last; head++) {
+            float *to = view->values + (head * view->capacity + sp_attention_slot(rows, row)) * width;
+            for (size_t d = 0; d < width; d++) to[d] = stored(view, v[head * width + d]);
+        }
     }
 }
 

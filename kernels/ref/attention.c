@@ -1,5 +1,7 @@
 #include "kernels/ref/ref.h"
 
+static float stored(const sp_kv_view *view, float x) { return view->round ? sp_bf16_to_f32(sp_f32_to_bf16(x)) : x; }
+
 void sp_ref_kv_write(sp_pool *pool, const sp_attention_rows *rows, const float *k, const float *v, size_t stride,
                      const sp_kv_view *kv)
 {
@@ -9,8 +11,9 @@ void sp_ref_kv_write(sp_pool *pool, const sp_attention_rows *rows, const float *
         size_t position = sp_attention_slot(rows, row), width = rows->head_dim;
         for (size_t head = 0; head < rows->kv_heads; head++) {
             const float *key = k + row * stride + head * width, *value = v + row * stride + head * width;
-            for (size_t d = 0; d < width; d++) view->keys[(head * width + d) * view->capacity + position] = key[d];
-            memcpy(view->values + (head * view->capacity + position) * width, value, width * sizeof *value);
+            for (size_t d = 0; d < width; d++) view->keys[(head * width + d) * view->capacity + position] = stored(view, key[d]);
+            for (size_t d = 0; d < width; d++)
+                view->values[(head * view->capacity + position) * width + d] = stored(view, value[d]);
         }
     }
 }
@@ -41,13 +44,14 @@ static size_t visible(const sp_attention_rows *rows, size_t row, const int32_t *
     return n;
 }
 
-static void attend(const float *q, const float *keys, const float *values, size_t capacity, const size_t *slots,
+/* keys and values are those of a head in the cache kv. */
+static void attend(const sp_kv_view *kv, const float *q, const float *keys, const float *values, const size_t *slots,
                    size_t n, size_t width, double scale, double *score, float *out)
 {
     double top = -INFINITY, total = 0;
     for (size_t i = 0; i < n; i++) {
         score[i] = 0;
-        for (size_t d = 0; d < width; d++) score[i] += (double)q[d] * (double)keys[d * capacity + slots[i]];
+        for (size_t d = 0; d < width; d++) score[i] += (double)stored(kv, q[d]) * (double)keys[d * kv->capacity + slots[i]];
         score[i] *= scale;
         if (score[i] > top) top = score[i];
     }
@@ -70,8 +74,8 @@ void sp_ref_attention(sp_pool *pool, const sp_attention_rows *rows, const float 
         size_t *slots = (size_t *)(score + view->capacity), n = visible(rows, row, view->before, slots);
         for (size_t head = 0; head < rows->heads; head++) {
             size_t offset = head / shared * width * view->capacity;
-            attend(q + row * q_stride + head * width, view->keys + offset, view->values + offset, view->capacity,
-                   slots, n, width, (double)rows->scale, score, out + (row * rows->heads + head) * width);
+            attend(view, q + row * q_stride + head * width, view->keys + offset, view->values + offset, slots, n,
+                   width, (double)rows->scale, score, out + (row * rows->heads + head) * width);
         }
     }
 }

@@ -102,7 +102,7 @@ static void take_kv(sp_context *c)
     for (size_t i = 0; i < m->layers * MAX_STREAMS; i++) {
         sp_kv_view view = {.keys = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
                            .values = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
-                           .capacity = capacity, .before = c->before[i % MAX_STREAMS]};
+                           .capacity = capacity, .round = c->t->bf16, .before = c->before[i % MAX_STREAMS]};
         if (c->kv) c->kv[i] = view;
     }
     c->kv_bytes = m->layers * MAX_STREAMS * 2 * capacity * width * sizeof(float);

@@ -18,8 +18,9 @@ static sp_attention_rows rows_of(const fixture *f, size_t from, size_t n)
                                f->slot ? f->slot + from : NULL, f->heads, f->kv_heads, f->width, 0.3f};
 }
 
-/* n_rows rows of two streams at positions from start[stream] on, over caches filled below with values and NaN after. */
-static void make(fixture *f, size_t heads, size_t kv_heads, size_t width, const size_t start[STREAMS], size_t each)
+/* n_rows rows of two streams at positions from start[stream] on; caches full of NaN. */
+static void make(fixture *f, size_t heads, size_t kv_heads, size_t width, const size_t start[STREAMS], size_t each,
+                 bool round)
 {
     *f = (fixture){.heads = heads, .kv_heads = kv_heads, .width = width, .capacity = 320, .n_rows = STREAMS * each};
     f->cache = kv_heads * width * f->capacity;
@@ -30,14 +31,7 @@ static void make(fixture *f, size_t heads, size_t kv_heads, size_t width, const 
     f->k = sp_test_random(f->n_rows * kv_heads * width, 12);
     f->v = sp_test_random(f->n_rows * kv_heads * width, 13);
     for (size_t s = 0; s < STREAMS; s++) {
-        f->kv[s] = (sp_kv_view){sp_test_alloc(f->cache), sp_test_alloc(f->cache), f->capacity, NULL};
-        for (size_t h = 0; h < kv_heads; h++)
-            for (size_t d = 0; d < width; d++)
-                for (size_t p = 0; p < start[s]; p++) {
-                    f->kv[s].keys[(h * width + d) * f->capacity + p] = sp_test_value(14, (h * width + d) * 997 + p + s);
-                    f->kv[s].values[(h * f->capacity + p) * width + d] = sp_test_value(15,
-                                                                                       (h * width + d) * 997 + p + s);
-                }
+        f->kv[s] = (sp_kv_view){sp_test_alloc(f->cache), sp_test_alloc(f->cache), f->capacity, round, NULL};
         for (size_t r = 0; r < each; r++) {
             f->stream[s * each + r] = (int32_t)s;
             f->position[s * each + r] = (int32_t)(start[s] + r);
@@ -71,35 +65,88 @@ static void attend(const sp_ops *ops, const fixture *f, size_t from, size_t n, i
     sp_pool_close(pool);
 }
 
+/* Keys and values of the positions before the first row of each stream, but for those before its first key. */
+static void fill(const sp_ops *ops, const fixture *f)
+{
+    size_t each = f->n_rows / STREAMS, width = f->kv_heads * f->width;
+    for (int32_t s = 0; s < STREAMS; s++)
+        for (int32_t p = f->first_key[(size_t)s * each]; p < f->position[(size_t)s * each]; p++) {
+            float *k = sp_test_random(width, 100 + (uint32_t)(2 * p + s));
+            float *v = sp_test_random(width, 1000 + (uint32_t)(2 * p + s));
+            sp_attention_rows row = {1, &s, &p, NULL, NULL, f->heads, f->kv_heads, f->width, 0};
+            ops->kv_write(NULL, &row, k, v, width, f->kv);
+            sp_test_free(k, width);
+            sp_test_free(v, width);
+        }
+}
+
 static void write(const sp_ops *ops, const fixture *f)
 {
+    fill(ops, f);
     sp_attention_rows rows = rows_of(f, 0, f->n_rows);
     ops->kv_write(NULL, &rows, f->k, f->v, f->kv_heads * f->width, f->kv);
 }
 
+static const struct shape {
+    size_t heads, kv_heads, width, start[STREAMS], each;
+} shapes[] = {{8, 8, 32, {15, 15}, 1},   {8, 8, 32, {0, 0}, 33},    {4, 2, 64, {37, 120}, 5},
+              {2, 1, 100, {64, 3}, 7},   {3, 3, 16, {250, 16}, 16}, {2, 2, 32, {300, 288}, 20},
+              {1, 1, 128, {31, 200}, 2}, {2, 2, 6, {5, 0}, 64}};
+
+/* The fixture's rows by ops and by ref: out and expected are [n_rows, heads, width]. With hot, values are 1 in one
+ * channel, which goes round with the row, and 0 in the others. */
+static void by_both(const sp_ops *ops, const struct shape *c, bool round, int threads, bool hot, float *out,
+                    float *expected)
+{
+    for (int reference = 0; reference < 2; reference++) {
+        fixture f;
+        make(&f, c->heads, c->kv_heads, c->width, c->start, c->each, round);
+        for (size_t i = 0; hot && i < f.n_rows * f.kv_heads * f.width; i++)
+            f.v[i] = i % f.width == i / (f.kv_heads * f.width) % f.width;
+        const sp_ops *own = reference ? sp_ops_find("ref") : ops;
+        write(own, &f);
+        attend(own, &f, 0, f.n_rows, reference ? 1 : threads, reference ? expected : out);
+        drop(&f);
+    }
+}
+
 /* |out - exact| <= 4 (width + positions) eps: scores of width products of size <= 1 are off by width eps times their
  * absolute sum (< width / 3), which moves a weight by that relative amount; values are in [-1, 1) and their weighted
- * mean adds positions eps. eps = 2^-24. */
+ * mean adds positions eps. eps = 2^-24. Rounded weights are each off by 2^-8, so a mean of values and the sum it is
+ * divided by by as much again: 2^-7. */
 static void matches_reference(void **state)
 {
     (void)state;
-    static const struct { size_t heads, kv_heads, width, start[STREAMS], each; } cases[] = {
-        {8, 8, 32, {15, 15}, 1}, {8, 8, 32, {0, 0}, 33}, {4, 2, 64, {37, 120}, 5}, {2, 1, 100, {64, 3}, 7},
-        {3, 3, 16, {250, 16}, 16}, {2, 2, 32, {300, 288}, 20}, {1, 1, 128, {31, 200}, 2}, {2, 2, 6, {5, 0}, 64}};
+    SP_TEST_EACH_BACKEND(ops)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+            for (int round = 0; round < 2; round++) {
+                const struct shape *c = &shapes[i];
+                size_t count = STREAMS * c->each * c->heads * c->width;
+                float *out = sp_test_alloc(count), *expected = sp_test_alloc(count), width = (float)c->width;
+                by_both(ops, c, round, 1 + (int)(i % 3), false, out, expected);
+                float bound = 4 * (width * width / 3 + 320) / 16777216.0f;
+                sp_test_close(ops->name, out, expected, count, NULL, bound + (round ? 1.0f / 128 : 0));
+                sp_test_free(out, count);
+                sp_test_free(expected, count);
+            }
+}
+
+/* From position 0 on, with values that are 1 in one channel, an output is the sum of a few weights: rounding moves it
+ * by 2^-7 of itself, a weight of the wrong position by much more. */
+static void rounded_weights_are_in_place(void **state)
+{
+    (void)state;
+    static const struct shape cases[] = {{2, 2, 32, {0, 0}, 30}, {4, 2, 64, {0, 0}, 61}, {1, 1, 128, {0, 0}, 97}};
     SP_TEST_EACH_BACKEND(ops)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            fixture f;
-            make(&f, cases[i].heads, cases[i].kv_heads, cases[i].width, cases[i].start, cases[i].each);
-            size_t count = f.n_rows * f.heads * f.width;
-            float *out = sp_test_alloc(count), *expected = sp_test_alloc(count);
-            write(ops, &f);
-            attend(ops, &f, 0, f.n_rows, 1 + (int)(i % 3), out);
-            attend(sp_ops_find("ref"), &f, 0, f.n_rows, 1, expected);
-            float width = (float)f.width;
-            sp_test_close(ops->name, out, expected, count, NULL, 4 * (width * width / 3 + 320) / 16777216.0f);
+            size_t count = STREAMS * cases[i].each * cases[i].heads * cases[i].width;
+            float *out = sp_test_alloc(count), *expected = sp_test_alloc(count), *bound = sp_test_alloc(count);
+            by_both(ops, &cases[i], true, 2, true, out, expected);
+            for (size_t at = 0; at < count; at++) bound[at] = expected[at] * (1.0f / 128 + 1.0f / 1024);
+            sp_test_close(ops->name, out, expected, count, bound, 0);
             sp_test_free(out, count);
             sp_test_free(expected, count);
-            drop(&f);
+            sp_test_free(bound, count);
         }
 }
 
@@ -108,9 +155,9 @@ static void row_invariant(void **state)
 {
     (void)state;
     static const size_t lengths[] = {1, 2, 3, 4, 5, 16, 31, 64};
-    SP_TEST_EACH_BACKEND(ops) {
+    SP_TEST_EACH_BACKEND(ops) for (int round = 0; round < 2; round++) {
         fixture f;
-        make(&f, 4, 2, 32, (size_t[]){21, 150}, 64);
+        make(&f, 4, 2, 32, (size_t[]){21, 150}, 64, round);
         write(ops, &f);
         size_t width = f.heads * f.width, count = f.n_rows * width;
         float *alone = sp_test_alloc(count), *together = sp_test_alloc(count);
@@ -138,9 +185,9 @@ typedef struct tree {
 } tree;
 
 /* The rows of fixture f become the tree, the same in each stream. */
-static void plant(tree *t, const size_t start[STREAMS])
+static void plant(tree *t, const size_t start[STREAMS], bool round)
 {
-    make(&t->f, 4, 2, 32, start, NODES);
+    make(&t->f, 4, 2, 32, start, NODES, round);
     t->f.slot = t->slots;
     for (size_t r = 0; r < t->f.n_rows; r++) {
         size_t s = r / NODES, j = r % NODES, top = s * NODES;
@@ -157,6 +204,7 @@ static void as_a_chain(const sp_ops *ops, tree *t, size_t r, float *out)
     fixture *f = &t->f;
     size_t top = r / NODES * NODES, width = f->kv_heads * f->width;
     f->slot = NULL;
+    fill(ops, f);
     for (size_t j = r % NODES;; j = (size_t)parents[j]) {
         sp_attention_rows row = rows_of(f, top + j, 1);
         ops->kv_write(NULL, &row, f->k + (top + j) * width, f->v + (top + j) * width, width, f->kv);
@@ -174,17 +222,20 @@ static void branches(void **state)
     static const size_t lengths[] = {1, 3, NODES, STREAMS * NODES};
     static const size_t starts[][STREAMS] = {{21, 150}, {15, 30}, {3, 63}};
     SP_TEST_EACH_BACKEND(ops)
-        for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        for (size_t i = 0; i < 2 * sizeof starts / sizeof *starts; i++) {
+            const size_t *start = starts[i / 2];
+            bool round = i % 2;
             tree t = {0};
-            plant(&t, starts[i]);
+            plant(&t, start, round);
             size_t width = t.f.heads * t.f.width, kv = t.f.kv_heads * t.f.width, count = t.f.n_rows * width;
             float *chain = sp_test_alloc(count), *together = sp_test_alloc(count);
             for (size_t r = 0; r < t.f.n_rows; r++) {
                 tree own = {0};
-                plant(&own, starts[i]);
+                plant(&own, start, round);
                 as_a_chain(ops, &own, r, chain + r * width);
                 drop(&own.f);
-                plant(&own, starts[i]);
+                plant(&own, start, round);
+                fill(ops, &own.f);
                 for (size_t j = r % NODES;; j = (size_t)parents[j]) {
                     size_t at = r / NODES * NODES + j;
                     sp_attention_rows row = rows_of(&own.f, at, 1);
@@ -214,8 +265,8 @@ static void moved(void **state)
     static const int32_t path[] = {3, 8, 14, 19};
     SP_TEST_EACH_BACKEND(ops) {
         fixture f, other;
-        make(&f, 4, 2, 6, (size_t[]){7, 30}, NODES);
-        make(&other, 4, 2, 6, (size_t[]){7, 30}, NODES);
+        make(&f, 4, 2, 6, (size_t[]){7, 30}, NODES, false);
+        make(&other, 4, 2, 6, (size_t[]){7, 30}, NODES, false);
         write(ops, &f);
         write(ops, &other);
         int32_t from[4];
@@ -237,9 +288,44 @@ static void moved(void **state)
     }
 }
 
+/* The same for caches in a back end's own layout: the row after a moved branch sees what it would see had the branch
+ * been written there. */
+static void moved_in_own_layout(void **state)
+{
+    (void)state;
+    static const int32_t path[] = {3, 8, 14, 19};
+    SP_TEST_EACH_BACKEND(ops) {
+        fixture f, other;
+        make(&f, 4, 2, 32, (size_t[]){29, 60}, NODES, true);
+        make(&other, 4, 2, 32, (size_t[]){29, 60}, NODES, true);
+        write(ops, &f);
+        fill(ops, &other);
+        size_t width = f.kv_heads * f.width, count = f.heads * f.width;
+        int32_t from[4];
+        for (size_t i = 0; i < 4; i++) from[i] = 29 + path[i];
+        ops->kv_move(&f.kv[0], f.kv_heads, f.width, from, 30, 4);
+        sp_attention_rows row = rows_of(&other, 0, 1);
+        ops->kv_write(NULL, &row, f.k, f.v, width, other.kv);
+        for (size_t i = 0; i < 4; i++) {
+            row = rows_of(&other, 1 + i, 1);
+            ops->kv_write(NULL, &row, f.k + (size_t)path[i] * width, f.v + (size_t)path[i] * width, width, other.kv);
+        }
+        float *out = sp_test_alloc(count), *expected = sp_test_alloc(count);
+        attend(ops, &f, 4, 1, 1, out);
+        attend(ops, &other, 4, 1, 1, expected);
+        sp_test_equal(ops->name, out, expected, count);
+        sp_test_free(out, count);
+        sp_test_free(expected, count);
+        drop(&f);
+        drop(&other);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(matches_reference), cmocka_unit_test(row_invariant),
-                                       cmocka_unit_test(branches), cmocka_unit_test(moved)};
+                                       cmocka_unit_test(branches), cmocka_unit_test(moved),
+                                       cmocka_unit_test(moved_in_own_layout),
+                                       cmocka_unit_test(rounded_weights_are_in_place)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* softmax(scale q K^T) V on AMX tiles, over caches of bf16 tiles: up to 16 rows of one stream and head a task. Queries
- * and the weights e^(score - max) are rounded to bf16, sums are float; the weights that are summed are the rounded ones.
+ * and the weights e^(score - max) are rounded to bf16, sums are float; the weights that are summed are the rounded.
  *
- * Row-invariant: rows of a tile do not mix. A score adds its channels 32 at a time, an output its positions in blocks of
- * 32 that start at multiples of 32; positions a row does not see have weight 0, and adding 0 changes no bits. Their
+ * Row-invariant: rows of a tile do not mix. A score adds its channels 32 at a time, an output its positions in blocks
+ * of 32 that start at multiples of 32; positions a row does not see have weight 0, and adding 0 changes no bits. Their
  * values are read, though, so the block where what is seen ends is copied and the rest of it cleared. */
 #include "kernels/cpu/kv_tiles.h"
 #include "kernels/cpu/tiles.h"

@@ -66,7 +66,8 @@ void SP_CPU(kv_write)(sp_pool *pool, const sp_attention_rows *rows, const float 
     else sp_pool_run(pool, work, &j);
 }
 
-void SP_CPU(kv_move)(const sp_kv_view *kv, size_t kv_heads, size_t head_dim, const int32_t *from, size_t first, size_t n)
+void SP_CPU(kv_move)(const sp_kv_view *kv, size_t kv_heads, size_t head_dim, const int32_t *from, size_t first,
+                     size_t n)
 {
     if (!sp_kv_in_tiles(kv, head_dim)) {
         sp_ref_kv_move(kv, kv_heads, head_dim, from, first, n);

@@ -11,7 +11,8 @@ void sp_ref_kv_write(sp_pool *pool, const sp_attention_rows *rows, const float *
         size_t position = sp_attention_slot(rows, row), width = rows->head_dim;
         for (size_t head = 0; head < rows->kv_heads; head++) {
             const float *key = k + row * stride + head * width, *value = v + row * stride + head * width;
-            for (size_t d = 0; d < width; d++) view->keys[(head * width + d) * view->capacity + position] = stored(view, key[d]);
+            for (size_t d = 0; d < width; d++)
+                view->keys[(head * width + d) * view->capacity + position] = stored(view, key[d]);
             for (size_t d = 0; d < width; d++)
                 view->values[(head * view->capacity + position) * width + d] = stored(view, value[d]);
         }
@@ -51,7 +52,8 @@ static void attend(const sp_kv_view *kv, const float *q, const float *keys, cons
     double top = -INFINITY, total = 0;
     for (size_t i = 0; i < n; i++) {
         score[i] = 0;
-        for (size_t d = 0; d < width; d++) score[i] += (double)stored(kv, q[d]) * (double)keys[d * kv->capacity + slots[i]];
+        for (size_t d = 0; d < width; d++)
+            score[i] += (double)stored(kv, q[d]) * (double)keys[d * kv->capacity + slots[i]];
         score[i] *= scale;
         if (score[i] > top) top = score[i];
     }

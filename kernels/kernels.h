@@ -49,8 +49,8 @@ typedef struct sp_kv_view {
  *
  * Rows may form a tree, several of them at one position. Then the key and value of row r lie at slot[r], the ones of
  * the position before at before[slot[r]] of its cache, and so on down to the first slot that is its position; from
- * there on slots are positions. So the trunk of a tree lies at its positions and every branch off them. The result has the
- * bits that the same keys give at their positions. */
+ * there on slots are positions. So the trunk of a tree lies at its positions and every branch off them. The result
+ * has the bits that the same keys give at their positions. */
 typedef struct sp_attention_rows {
     size_t n_rows;
     const int32_t *stream;    /* [n_rows] index into kv */

@@ -3,7 +3,7 @@ include(CMakePackageConfigHelpers)
 
 set(SPECULAR_LIBRARY specular)
 set(SPECULAR_PC_LIBS " -lm -pthread")
-set(SPECULAR_PC_REQUIRES "libpng jansson libpcre2-8")
+set(SPECULAR_PC_REQUIRES "libpng zlib jansson libpcre2-8")
 if(BUILD_SHARED_LIBS)
   # The shared library is the static one with the names of specular.h alone; the program and the tests, which use
   # internal headers, link the static one.

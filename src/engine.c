@@ -203,7 +203,7 @@ sp_model_info sp_engine_info(const sp_engine *e)
         .path = e->path, .family = c->family, .codec = c->codec.kind, .dtype = e->bf16 ? "bf16" : "f32",
         .kernels = e->ops->name, .fingerprint = e->fingerprint, .from_text = c->from_text, .n_classes = c->n_classes,
         .parameters = sp_transformer_parameters(e->transformer), .n_codes = c->n_codes, .rows = c->rows,
-        .columns = c->columns, .n_features = c->codec.z_channels,
+        .columns = c->columns, .n_features = sp_codec_features(&c->codec, e->codec_tensors),
         .width = c->columns * factor, .height = c->rows * factor, .layers = c->layers,
         .dim = c->dim, .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
         .weight_bytes = sp_transformer_bytes(e->transformer), .session_bytes = e->session_bytes,

@@ -74,7 +74,7 @@ typedef struct sp_model_info {
     size_t n_classes;        /* of a class-conditional model */
     size_t parameters;       /* of the transformer */
     size_t n_codes, rows, columns, width, height;
-    size_t n_features;       /* of a picture, see sp_pixels_to_features */
+    size_t n_features;       /* of a picture, see sp_pixels_to_features; 0: the checkpoint has no encoder */
     size_t layers, dim, heads, kv_heads, head_dim;
     size_t weight_bytes;     /* transformer and codec as held in memory */
     size_t session_bytes;    /* KV, window, scratch and codec buffers of one session */

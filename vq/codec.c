@@ -91,7 +91,10 @@ sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, 
     return SP_OK;
 }
 
-size_t sp_codec_features(const sp_codec *codec) { return codec->config.z_channels; }
+size_t sp_codec_features(const sp_codec_config *config, const sp_tensors *tensors)
+{
+    return sp_tensors_find(tensors, "encoder.conv_in.weight") ? config->z_channels : 0;
+}
 
 static void take_pixels(sp_codec *codec, const uint8_t *rgb)
 {

@@ -53,8 +53,10 @@ SP_CHECK sp_status sp_codec_open(sp_codec **out, const sp_codec_config *config, 
 size_t sp_codec_height(const sp_codec *codec);
 size_t sp_codec_width(const sp_codec *codec);
 size_t sp_codec_bytes(const sp_codec *codec);
-size_t sp_codec_features(const sp_codec *codec);
 const float *sp_codec_codes(const sp_codec *codec); /* the codebook [n_codes, code_dim]; borrowed */
+
+/* How many numbers sp_codec_describe gives; 0 when the checkpoint has no encoder. */
+size_t sp_codec_features(const sp_codec_config *config, const sp_tensors *tensors);
 SP_CHECK sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, sp_error *err);
 
 /* Pixels [height, width, 3] uint8 to tokens; SP_EUNSUPPORTED when the checkpoint has no encoder. */

@@ -39,6 +39,9 @@ SP_CHECK sp_status sp_writer_write(sp_writer *writer, const void *data, size_t s
 SP_CHECK sp_status sp_writer_commit(sp_writer *writer, sp_error *err);
 void sp_writer_discard(sp_writer *writer);
 
+/* Makes a folder unless it is there; the one above it must be. */
+SP_CHECK sp_status sp_folder_make(const char *path, sp_error *err);
+
 /* open, write, commit in one. */
 SP_CHECK sp_status sp_file_write(const char *path, const void *data, size_t size, sp_error *err);
 

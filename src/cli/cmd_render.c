@@ -1,10 +1,10 @@
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/ledger.h"
@@ -26,13 +26,6 @@ typedef struct rendering {
     json_t *ledger;
     sp_progress_view view;
 } rendering;
-
-static sp_status make_folder(const char *path, sp_error *err)
-{
-    struct stat info;
-    if (mkdir(path, 0777) == 0 || (errno == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode))) return SP_OK;
-    return SP_FAIL_ERRNO(err, SP_EOUTPUT, errno, "cannot make the folder %s: %s; name another", path, strerror(errno));
-}
 
 /* The record becomes the item's and goes to the disk. */
 static sp_status keep_record(rendering *run, sp_plan_item *item, json_t *record, sp_error *err)
@@ -172,8 +165,8 @@ static void dry_run(const rendering *run)
 
 static sp_status open_journal(rendering *run, sp_error *err)
 {
-    SP_TRY(make_folder(run->options->output_dir, err));
-    if (run->options->tokens != NULL) SP_TRY(make_folder(run->options->tokens, err));
+    SP_TRY(sp_folder_make(run->options->output_dir, err));
+    if (run->options->tokens != NULL) SP_TRY(sp_folder_make(run->options->tokens, err));
     char *path = sp_ledger_journal(run->options->output_dir, run->shard);
     if (path == NULL) return SP_FAIL(err, SP_ENOMEM, "no memory for a file name; free some");
     sp_status status = sp_journal_open(&run->journal, path, err);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/heat.h"
 #include "base/size.h"
 
 enum { LEAST_WIDTH = 256, STRIP = 12, DIGIT_SCALE = 2, LEGEND = 8 + STRIP + 4 + 5 * DIGIT_SCALE + 4 };
@@ -16,16 +17,6 @@ static void fill(canvas *to, size_t x, size_t y, size_t width, size_t height, co
 {
     for (size_t j = y; j < y + height && j < to->height; j++)
         for (size_t i = x; i < x + width && i < to->width; i++) memcpy(to->rgb + (j * to->width + i) * 3, colour, 3);
-}
-
-/* Linear between five colours whose lightness grows, so that the order survives greyscale and colour blindness. */
-static void heat(double part, uint8_t colour[3])
-{
-    static const double stops[5][3] = {{20, 16, 64}, {70, 40, 140}, {190, 55, 110}, {245, 135, 50}, {255, 240, 150}};
-    double at = part * 4;
-    int low = at >= 4 ? 3 : (int)at;
-    for (int c = 0; c < 3; c++)
-        colour[c] = (uint8_t)(stops[low][c] + (stops[low + 1][c] - stops[low][c]) * (at - low) + 0.5);
 }
 
 /* Three columns and five rows a digit, a bit a pixel, from the top left. */
@@ -61,7 +52,7 @@ static void draw_legend(canvas *to, size_t top, size_t last)
 {
     uint8_t colour[3];
     for (size_t x = 4; x + 4 < to->width; x++) {
-        heat((double)(x - 4) / (double)(to->width - 8), colour);
+        sp_heat((double)(x - 4) / (double)(to->width - 8), colour);
         fill(to, x, top + 8, 1, STRIP, colour);
     }
     size_t baseline = top + 8 + STRIP + 4, width = count_digits(last) * 4 * DIGIT_SCALE;
@@ -80,7 +71,7 @@ sp_status sp_pass_map_write(const char *path, const int32_t *passes, size_t rows
         if ((size_t)passes[i] > last) last = (size_t)passes[i];
     for (size_t i = 0; i < rows * columns; i++) {
         uint8_t colour[3];
-        heat(last > 1 ? (double)(passes[i] - 1) / (double)(last - 1) : 0, colour);
+        sp_heat(last > 1 ? (double)(passes[i] - 1) / (double)(last - 1) : 0, colour);
         fill(&to, i % columns * cell, i / columns * cell, cell, cell, colour);
     }
     draw_legend(&to, rows * cell, last);

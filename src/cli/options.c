@@ -135,7 +135,16 @@ static sp_status set_number(sp_options *options, const sp_option *option, const 
                    is_auto ? "auto or " : "", option->type == SP_REAL ? "number" : "whole number", low, high);
 }
 
-static sp_status set_value(sp_options *options, const sp_option *option, const char *text, sp_error *err)
+static sp_status add_text(sp_texts *list, const sp_option *option, const char *text, sp_error *err)
+{
+    if (*text == '\0') return SP_FAIL(err, SP_EARG, "--%s: empty; give a %s", option->name, option->argument);
+    if (list->count == SP_MOST_TEXTS)
+        return SP_FAIL(err, SP_EARG, "--%s is given more than %d times; give fewer", option->name, (int)SP_MOST_TEXTS);
+    list->items[list->count++] = text;
+    return SP_OK;
+}
+
+sp_status sp_options_set(sp_options *options, const sp_option *option, const char *text, sp_error *err)
 {
     switch (option->type) {
     case SP_FLAG: *(bool *)field_of(options, option) = strcmp(text, "true") == 0; break;
@@ -149,6 +158,7 @@ static sp_status set_value(sp_options *options, const sp_option *option, const c
         if (*text == '\0') return SP_FAIL(err, SP_EARG, "--%s: empty; give a %s", option->name, option->argument);
         *(const char **)field_of(options, option) = text;
         break;
+    case SP_LIST: return add_text(field_of(options, option), option, text, err);
     case SP_SEED:
     case SP_INTEGER:
     case SP_REAL: SP_TRY(set_number(options, option, text, err)); break;
@@ -217,7 +227,7 @@ static sp_status take_long(sp_options *options, arguments *rest, const char *tex
         }
     }
     options->given[option - sp_option_table] = true;
-    return set_value(options, option, value, err);
+    return sp_options_set(options, option, value, err);
 }
 
 static sp_status take_letters(sp_options *options, arguments *rest, const char *text, sp_error *err)
@@ -229,13 +239,13 @@ static sp_status take_letters(sp_options *options, arguments *rest, const char *
                            sp_commands[options->command].name, sp_commands[options->command].name);
         options->given[option - sp_option_table] = true;
         if (!takes_value(option)) {
-            SP_TRY(set_value(options, option, "true", err));
+            SP_TRY(sp_options_set(options, option, "true", err));
             continue;
         }
-        if (text[1] != '\0') return set_value(options, option, text + 1, err);
+        if (text[1] != '\0') return sp_options_set(options, option, text + 1, err);
         if (rest->next == rest->count)
             return SP_FAIL(err, SP_EARG, "-%c needs a value: %s", *text, option->argument);
-        return set_value(options, option, rest->text[rest->next++], err);
+        return sp_options_set(options, option, rest->text[rest->next++], err);
     }
     return SP_OK;
 }
@@ -287,6 +297,16 @@ static const sp_option *find_key(sp_command_id command, const char *key)
     return NULL;
 }
 
+static sp_status take_json(sp_options *options, const sp_option *option, const json_t *value, sp_error *err)
+{
+    char buffer[64];
+    const char *text = text_of_json(option, value, buffer, sizeof buffer);
+    if (text == NULL)
+        return SP_FAIL(err, SP_EFORMAT, "%s: %s has a value of the wrong type; see --print-config", options->config,
+                       option->name);
+    return sp_options_set(options, option, text, err);
+}
+
 static sp_status take_configuration(sp_options *options, sp_error *err)
 {
     const char *file = options->config, *key;
@@ -300,14 +320,12 @@ static sp_status take_configuration(sp_options *options, sp_error *err)
         if (option == NULL)
             return SP_FAIL(err, SP_EFORMAT, "%s: '%.80s' is not an option of %s; see --print-config", file, key,
                            sp_commands[options->command].name);
-        char buffer[64];
-        const char *text = text_of_json(option, value, buffer, sizeof buffer);
-        if (text == NULL)
-            return SP_FAIL(err, SP_EFORMAT, "%s: %s has a value of the wrong type; see --print-config", file, key);
         if (options->given[option - sp_option_table]) continue;
         options->given[option - sp_option_table] = true;
         if (option->type == SP_COUNT) options->verbose = json_integer_value(value) - 1;
-        SP_TRY(set_value(options, option, text, err));
+        size_t count = option->type == SP_LIST && json_is_array(value) ? json_array_size(value) : 1;
+        for (size_t i = 0; i < count; i++)
+            SP_TRY(take_json(options, option, json_is_array(value) ? json_array_get(value, i) : value, err));
     }
     return SP_OK;
 }
@@ -358,7 +376,7 @@ sp_status sp_options_parse(sp_options *options, int argc, char **argv, sp_error 
     if (options->config != NULL) SP_TRY(take_configuration(options, err));
     for (const sp_option *option = sp_option_table; option < sp_option_table + SP_N_OPTIONS; option++)
         if (!options->given[option - sp_option_table] && *option->fallback != '\0')
-            SP_TRY(set_value(options, option, option->fallback, err));
+            SP_TRY(sp_options_set(options, option, option->fallback, err));
     const sp_command *command = &sp_commands[options->command];
     if (*command->operands != '\0' && options->operand == NULL)
         return SP_FAIL(err, SP_EARG, "%s needs a %s; see specular %s --help", command->name, command->operands,
@@ -372,6 +390,13 @@ void sp_options_free(sp_options *options)
     options->configuration = NULL;
 }
 
+static json_t *json_of_list(const sp_texts *list)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < list->count; i++) json_array_append_new(array, json_string(list->items[i]));
+    return array;
+}
+
 static json_t *json_of_value(const sp_options *options, const sp_option *option)
 {
     const void *field = field_of(options, option);
@@ -383,6 +408,7 @@ static json_t *json_of_value(const sp_options *options, const sp_option *option)
     case SP_INTEGER:
         if (*(const int64_t *)field == 0 && strncmp(option->range, "auto|", 5) == 0) return json_string("auto");
         return json_integer(*(const int64_t *)field);
+    case SP_LIST: return json_of_list(field);
     case SP_TEXT:
     case SP_CHOICE:
     case SP_SHOW: return json_string(*(const char *const *)field);

@@ -27,7 +27,7 @@ typedef struct sp_command {
 
 extern const sp_command sp_commands[SP_N_COMMANDS + 1]; /* name NULL at the end */
 
-typedef enum { SP_FLAG, SP_COUNT, SP_TEXT, SP_CHOICE, SP_SHOW, SP_INTEGER, SP_SEED, SP_REAL } sp_option_type;
+typedef enum { SP_FLAG, SP_COUNT, SP_TEXT, SP_LIST, SP_CHOICE, SP_SHOW, SP_INTEGER, SP_SEED, SP_REAL } sp_option_type;
 typedef enum {
     SP_GROUP_MODEL,
     SP_GROUP_PROMPT,
@@ -62,9 +62,17 @@ typedef struct sp_option {
 
 extern const sp_option sp_option_table[SP_N_OPTIONS];
 
+enum { SP_MOST_TEXTS = 16 };
+
+typedef struct sp_texts {
+    const char *items[SP_MOST_TEXTS];
+    size_t count;
+} sp_texts;
+
 typedef bool sp_field_FLAG;
 typedef int64_t sp_field_COUNT;
 typedef const char *sp_field_TEXT;
+typedef sp_texts sp_field_LIST;
 typedef const char *sp_field_CHOICE;
 typedef const char *sp_field_SHOW;
 typedef int64_t sp_field_INTEGER;
@@ -85,6 +93,9 @@ typedef struct sp_options {
 /* SP_EARG names the option, its value and its range, or the nearest option; SP_EFORMAT a bad configuration file. */
 SP_CHECK sp_status sp_options_parse(sp_options *options, int argc, char **argv, sp_error *err);
 void sp_options_free(sp_options *options);
+
+/* Gives an option a value as the command line does; text is borrowed. SP_EARG as sp_options_parse. */
+SP_CHECK sp_status sp_options_set(sp_options *options, const sp_option *option, const char *text, sp_error *err);
 
 static inline bool sp_option_serves(const sp_option *option, sp_command_id command)
 {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "base/arena.h"
-#include "cli/base64.h"
+#include "base/base64.h"
 #include "cli/show.h"
 #include "io/image.h"
 

@@ -1,0 +1,253 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/evaluate.h"
+#include "cli/interrupt.h"
+#include "cli/metadata.h"
+#include "cli/setup.h"
+
+/* One picture, copied out of its session. */
+struct sp_evaluate_drawn {
+    sp_request request;
+    sp_result result;          /* its arrays are those below */
+    int32_t *tokens, *passes;  /* [n_tokens] */
+    uint8_t *rgb;              /* [height, width, 3] */
+    sp_token_score *scores;    /* [n_tokens] */
+    float *features;           /* [n_features] */
+    char file[SP_PATH_LIMIT];  /* below the folder */
+};
+
+static sp_status no_memory(sp_error *err) { return SP_FAIL(err, SP_ENOMEM, "no memory for a group; use fewer settings"); }
+
+static size_t pixels(const sp_evaluate *run) { return run->info.width * run->info.height * 3; }
+
+static sp_status make_room(sp_evaluate *run, sp_error *err)
+{
+    const sp_evaluation *e = &run->evaluation;
+    run->drawn = calloc(e->n_settings, sizeof *run->drawn);
+    run->sessions = calloc(e->n_settings, sizeof *run->sessions);
+    if (run->drawn == NULL || run->sessions == NULL) return no_memory(err);
+    for (size_t s = 0; s < e->n_settings; s++) {
+        sp_evaluate_drawn *d = &run->drawn[s];
+        d->tokens = calloc(e->n_tokens, sizeof *d->tokens);
+        d->passes = calloc(e->n_tokens, sizeof *d->passes);
+        d->rgb = malloc(pixels(run));
+        d->scores = calloc(e->n_tokens, sizeof *d->scores);
+        d->features = calloc(e->n_features, sizeof *d->features);
+        if (!d->tokens || !d->passes || !d->rgb || !d->scores || !d->features) return no_memory(err);
+    }
+    return SP_OK;
+}
+
+/* The number of the first setting with the same method: it has the session. */
+static size_t session_of(const sp_evaluate *run, size_t setting)
+{
+    size_t first = 0;
+    while (strcmp(run->settings.items[first].method, run->settings.items[setting].method) != 0) first++;
+    return first;
+}
+
+static sp_request request_of(sp_evaluate *run, size_t setting, size_t prompt, size_t image)
+{
+    const sp_prompt *line = &run->prompts.items[prompt];
+    sp_request request = sp_settings_request(&run->settings, setting, run->engine);
+    request.prompt = line->prompt;
+    request.seed = line->has & SP_PROMPT_SEED ? line->seed : run->options->seed + (line->line - 1);
+    request.image = (uint32_t)image;
+    request.progress = sp_progress_step;
+    request.user = &run->view;
+    return request;
+}
+
+static sp_status draw_one(sp_evaluate *run, size_t setting, size_t prompt, size_t image, sp_error *err)
+{
+    sp_evaluate_drawn *d = &run->drawn[setting];
+    const sp_result *result;
+    if (sp_interrupt_signal() != 0) return SP_FAIL(err, SP_ECANCELLED, "interrupted");
+    d->request = request_of(run, setting, prompt, image);
+    SP_TRY(sp_generate(run->sessions[session_of(run, setting)], &d->request, &result, err));
+    d->result = *result;
+    d->result.tokens = d->tokens;
+    d->result.pass_of_token = d->passes;
+    d->result.rgb = d->rgb;
+    memcpy(d->tokens, result->tokens, result->n_tokens * sizeof *d->tokens);
+    memcpy(d->passes, result->pass_of_token, result->n_tokens * sizeof *d->passes);
+    memcpy(d->rgb, result->rgb, pixels(run));
+    return SP_OK;
+}
+
+static sp_status write_picture(sp_evaluate *run, size_t setting, size_t prompt, size_t image, size_t *bytes,
+                               sp_error *err)
+{
+    sp_evaluate_drawn *d = &run->drawn[setting];
+    char path[SP_PATH_LIMIT];
+    sp_layout_job job = sp_evaluate_job(run);
+    job.setting = run->settings.items[setting].name;
+    SP_TRY(sp_layout_picture(&job, prompt, image, path, err));
+    snprintf(d->file, sizeof d->file, "%s", path + strlen(job.folder) + 1);
+    sp_metadata metadata;
+    struct stat info;
+    sp_status status = sp_metadata_make(&metadata, run->engine, &d->request, err);
+    if (status == SP_OK)
+        status = sp_picture_write(path, d->rgb, run->info.width, run->info.height, metadata.chunk, 2, err);
+    sp_metadata_free(&metadata);
+    *bytes = stat(path, &info) == 0 ? (size_t)info.st_size : 0;
+    return status;
+}
+
+/* Its element of the group's record. */
+static sp_status score_one(sp_evaluate *run, size_t setting, size_t prompt, size_t image, json_t *list, sp_error *err)
+{
+    sp_evaluate_drawn *d = &run->drawn[setting];
+    const int32_t *plain = run->drawn[run->settings.items[setting].baseline].tokens;
+    size_t bytes, identical = 0;
+    if (sp_interrupt_signal() != 0) return SP_FAIL(err, SP_ECANCELLED, "interrupted");
+    SP_TRY(sp_score_tokens(run->sessions[0], &d->request, d->tokens, d->scores, err));
+    if (run->info.n_features > 0) SP_TRY(sp_pixels_to_features(run->sessions[0], d->rgb, d->features, err));
+    SP_TRY(write_picture(run, setting, prompt, image, &bytes, err));
+    for (size_t i = 0; i < run->evaluation.n_tokens; i++) identical += d->tokens[i] == plain[i];
+    json_t *element = sp_evaluation_element(&run->evaluation, d->file, bytes, &d->result, identical, d->scores,
+                                            d->features);
+    return json_array_append_new(list, element) == 0 ? SP_OK : no_memory(err);
+}
+
+static sp_status draw_group(sp_evaluate *run, size_t prompt, size_t image, sp_error *err)
+{
+    for (size_t s = 0; s < run->settings.count; s++) {
+        SP_TRY(draw_one(run, s, prompt, image, err));
+        sp_progress_done(&run->view, run->settings.items[s].name);
+    }
+    json_t *list = json_array(), *record = NULL;
+    sp_status status = SP_OK;
+    for (size_t s = 0; s < run->settings.count && status == SP_OK; s++)
+        status = score_one(run, s, prompt, image, list, err);
+    if (status == SP_OK) {
+        record = json_pack("{sI ss sI sO}", "prompt", (json_int_t)prompt, "id", run->ids[prompt], "image",
+                           (json_int_t)image, "settings", list);
+        status = record != NULL ? sp_journal_append(run->journal, record, err) : no_memory(err);
+    }
+    if (status == SP_OK) status = sp_evaluation_add(&run->evaluation, "journal.jsonl", record, err);
+    json_decref(record);
+    json_decref(list);
+    return status;
+}
+
+/* Which record of the journal is the last of each group. */
+typedef struct reading {
+    sp_evaluate *run;
+    const char *name;
+    size_t *last; /* [n_prompts * n_images] from 1 */
+    size_t number;
+    bool adding;
+} reading;
+
+static bool files_are_there(const sp_evaluate *run, const json_t *record)
+{
+    size_t i;
+    json_t *element;
+    json_array_foreach(json_object_get(record, "settings"), i, element)
+    {
+        char path[SP_PATH_LIMIT];
+        struct stat info;
+        const char *file = json_string_value(json_object_get(element, "file"));
+        if (file == NULL || snprintf(path, sizeof path, "%s/%s", run->options->output_dir, file) >= SP_PATH_LIMIT ||
+            stat(path, &info) != 0 || info.st_size != json_integer_value(json_object_get(element, "bytes")))
+            return false;
+    }
+    return true;
+}
+
+static sp_status visit_record(void *user, const json_t *record, sp_error *err)
+{
+    reading *r = user;
+    const sp_evaluation *e = &r->run->evaluation;
+    json_int_t prompt = json_integer_value(json_object_get(record, "prompt"));
+    json_int_t image = json_integer_value(json_object_get(record, "image"));
+    r->number++;
+    if (prompt < 0 || (size_t)prompt >= e->n_prompts || image < 0 || (size_t)image >= e->n_images)
+        return SP_FAIL(err, SP_EFORMAT, "%s: record %zu is of prompt %lld, picture %lld: expected %zu prompts of %zu; "
+                       "it is of another run", r->name, r->number, (long long)prompt, (long long)image, e->n_prompts,
+                       e->n_images);
+    size_t *last = &r->last[(size_t)prompt * e->n_images + (size_t)image];
+    if (!r->adding) {
+        *last = r->number;
+        return SP_OK;
+    }
+    if (*last != r->number || !files_are_there(r->run, record)) return SP_OK;
+    return sp_evaluation_add(&r->run->evaluation, r->name, record, err);
+}
+
+static sp_status read_journal(sp_evaluate *run, sp_error *err)
+{
+    char path[SP_PATH_LIMIT];
+    SP_TRY(sp_layout_path(path, err, "%s/journal.jsonl", run->options->output_dir));
+    SP_TRY(sp_journal_open(&run->journal, path, err));
+    reading r = {run, path, calloc(run->evaluation.n_prompts, run->evaluation.n_images * sizeof *r.last), 0, false};
+    if (r.last == NULL) return no_memory(err);
+    sp_status status = sp_journal_each(run->journal, visit_record, &r, err);
+    r.number = 0;
+    r.adding = true;
+    if (status == SP_OK) status = sp_journal_each(run->journal, visit_record, &r, err);
+    free(r.last);
+    return status;
+}
+
+/* A session's first picture meets cold memory, and --window auto knows nothing yet: it is not counted. */
+static sp_status warm_up(sp_evaluate *run, sp_error *err)
+{
+    for (size_t s = 0; s < run->settings.count; s++) {
+        if (session_of(run, s) != s) continue;
+        SP_TRY(sp_session_open(&run->sessions[s], run->engine, err));
+        SP_TRY(draw_one(run, s, 0, 0, err));
+    }
+    return SP_OK;
+}
+
+sp_status sp_evaluate_draw(sp_evaluate *run, sp_error *err)
+{
+    const sp_evaluation *e = &run->evaluation;
+    SP_TRY(read_journal(run, err));
+    size_t left = 0, groups = e->n_prompts * e->n_images;
+    for (size_t i = 0; i < groups; i++) left += !e->done[i];
+    if (left < groups) sp_setup_note(run->options, "%zu of %zu groups are done", groups - left, groups);
+    if (left == 0) return SP_OK;
+    SP_TRY(make_room(run, err));
+    sp_progress_open(&run->view, run->options->progress, left * e->n_settings, run->options->quiet);
+    sp_status status = warm_up(run, err);
+    for (size_t i = 0; i < groups && status == SP_OK; i++)
+        if (!e->done[i]) status = draw_group(run, i / e->n_images, i % e->n_images, err);
+    sp_progress_close(&run->view);
+    if (status == SP_ECANCELLED) {
+        size_t done = 0;
+        for (size_t i = 0; i < groups; i++) done += e->done[i];
+        sp_setup_note(run->options, "%zu of %zu groups are done; the same command resumes", done, groups);
+    }
+    return status;
+}
+
+void sp_evaluate_close(sp_evaluate *run)
+{
+    for (size_t s = 0; s < run->settings.count; s++) {
+        if (run->sessions != NULL) sp_session_close(run->sessions[s]);
+        if (run->drawn == NULL) continue;
+        free(run->drawn[s].tokens);
+        free(run->drawn[s].passes);
+        free(run->drawn[s].rgb);
+        free(run->drawn[s].scores);
+        free(run->drawn[s].features);
+    }
+    free(run->sessions);
+    free(run->drawn);
+    sp_journal_close(run->journal);
+    sp_evaluation_close(&run->evaluation);
+    sp_settings_free(&run->settings);
+    sp_prompts_free(&run->prompts);
+    free(run->ids);
+    free(run->texts);
+    json_decref(run->head);
+    sp_engine_close(run->engine);
+    *run = (sp_evaluate){0};
+}

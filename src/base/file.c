@@ -271,5 +271,6 @@ sp_status sp_folder_make(const char *path, sp_error *err)
     if (mkdir(path, 0777) == 0) return SP_OK;
     int number = errno;
     if (number == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return SP_OK;
-    return SP_FAIL_ERRNO(err, SP_EOUTPUT, number, "cannot make the folder %s: %s; name another", path, strerror(number));
+    return SP_FAIL_ERRNO(err, SP_EOUTPUT, number, "cannot make the folder %s: %s; name another", path,
+                         strerror(number));
 }

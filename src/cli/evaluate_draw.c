@@ -1,8 +1,9 @@
-#include <inttypes.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/evaluate.h"
 #include "cli/interrupt.h"
@@ -20,7 +21,10 @@ struct sp_evaluate_drawn {
     char file[SP_PATH_LIMIT];  /* below the folder */
 };
 
-static sp_status no_memory(sp_error *err) { return SP_FAIL(err, SP_ENOMEM, "no memory for a group; use fewer settings"); }
+static sp_status no_memory(sp_error *err)
+{
+    return SP_FAIL(err, SP_ENOMEM, "no memory for a group; use fewer settings");
+}
 
 static size_t pixels(const sp_evaluate *run) { return run->info.width * run->info.height * 3; }
 
@@ -135,6 +139,28 @@ static sp_status draw_group(sp_evaluate *run, size_t prompt, size_t image, sp_er
     return status;
 }
 
+/* Temporaries of a killed run; the folder is an evaluation's own and its journal is held. */
+static void sweep(const char *folder)
+{
+    DIR *list = opendir(folder);
+    if (list == NULL) return;
+    for (struct dirent *entry; (entry = readdir(list)) != NULL;) {
+        const char *end = strrchr(entry->d_name, '.');
+        if (entry->d_name[0] == '.' && end != NULL && strcmp(end, ".part") == 0)
+            unlinkat(dirfd(list), entry->d_name, 0);
+    }
+    closedir(list);
+}
+
+static void sweep_all(const sp_evaluate *run)
+{
+    char path[SP_PATH_LIMIT];
+    sweep(run->options->output_dir);
+    for (size_t s = 0; s < run->settings.count; s++)
+        if (snprintf(path, sizeof path, "%s/%s", run->options->output_dir, run->settings.items[s].name) < SP_PATH_LIMIT)
+            sweep(path);
+}
+
 /* Which record of the journal is the last of each group. */
 typedef struct reading {
     sp_evaluate *run;
@@ -210,6 +236,7 @@ sp_status sp_evaluate_draw(sp_evaluate *run, sp_error *err)
 {
     const sp_evaluation *e = &run->evaluation;
     SP_TRY(read_journal(run, err));
+    sweep_all(run);
     size_t left = 0, groups = e->n_prompts * e->n_images;
     for (size_t i = 0; i < groups; i++) left += !e->done[i];
     if (left < groups) sp_setup_note(run->options, "%zu of %zu groups are done", groups - left, groups);

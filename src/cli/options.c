@@ -297,13 +297,14 @@ static const sp_option *find_key(sp_command_id command, const char *key)
     return NULL;
 }
 
-static sp_status take_json(sp_options *options, const sp_option *option, const json_t *value, sp_error *err)
+static sp_status take_json(sp_options *options, const sp_option *option, const char *key, const json_t *value,
+                           sp_error *err)
 {
     char buffer[64];
     const char *text = text_of_json(option, value, buffer, sizeof buffer);
     if (text == NULL)
         return SP_FAIL(err, SP_EFORMAT, "%s: %s has a value of the wrong type; see --print-config", options->config,
-                       option->name);
+                       key);
     return sp_options_set(options, option, text, err);
 }
 
@@ -325,7 +326,7 @@ static sp_status take_configuration(sp_options *options, sp_error *err)
         if (option->type == SP_COUNT) options->verbose = json_integer_value(value) - 1;
         size_t count = option->type == SP_LIST && json_is_array(value) ? json_array_size(value) : 1;
         for (size_t i = 0; i < count; i++)
-            SP_TRY(take_json(options, option, json_is_array(value) ? json_array_get(value, i) : value, err));
+            SP_TRY(take_json(options, option, key, json_is_array(value) ? json_array_get(value, i) : value, err));
     }
     return SP_OK;
 }

@@ -92,7 +92,8 @@ static void draw_mark(sp_text *out, size_t series, double x, double y)
                    x, y);
     static const char *const shapes[] = {
         "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z", "M-5 -5h10v10h-10z", "M0 -6l6 11h-12z", "M0 -7l6 7l-6 7l-6 -7z",
-        "M0 6l6 -11h-12z", "M-6 -2h4v-4h4v4h4v4h-4v4h-4v-4h-4z", "M-6 -3l3 -3h6l3 3v6l-3 3h-6l-3 -3z", "M-6 0l12 -6v12z"};
+        "M0 6l6 -11h-12z", "M-6 -2h4v-4h4v4h4v4h-4v4h-4v-4h-4z", "M-6 -3l3 -3h6l3 3v6l-3 3h-6l-3 -3z",
+        "M-6 0l12 -6v12z"};
     sp_text_format(out, "%s\">", shapes[series % SP_CHART_SERIES]);
 }
 
@@ -144,9 +145,11 @@ static void draw_label(sp_text *out, labels *all, const char *label, double x, d
     bool left = x + 10 + width > WIDTH;
     box b = {left ? x - 10 - width : x + 10, y - LABEL_HEIGHT / 2.0, left ? x - 10 : x + 10 + width};
     double wanted = b.top;
-    for (int n = 0; n < 40 && !is_free(all, b); n++) b.top = wanted + (n % 2 ? -1 : 1) * (n / 2 + 1) * LABEL_HEIGHT / 2.0;
+    for (int n = 0; n < 40 && !is_free(all, b); n++)
+        b.top = wanted + (n % 2 ? -1 : 1) * (n / 2 + 1) * LABEL_HEIGHT / 2.0;
     if (all->count < MOST_LABELS) all->placed[all->count++] = b;
-    if (fabs(b.top - wanted) > LABEL_HEIGHT) line(out, "grid", x, y, left ? b.right : b.left, b.top + LABEL_HEIGHT / 2.0);
+    if (fabs(b.top - wanted) > LABEL_HEIGHT)
+        line(out, "grid", x, y, left ? b.right : b.left, b.top + LABEL_HEIGHT / 2.0);
     sp_text_format(out, "<text x=\"%.1f\" y=\"%.1f\"%s>", left ? b.right : b.left, b.top + LABEL_HEIGHT - 3,
                    left ? " text-anchor=\"end\"" : "");
     sp_text_html(out, label);

@@ -47,8 +47,8 @@ static sp_status read_integers(const json_t *object, const char *name, const cha
     const json_t *list = json_object_get(object, key);
     size_t size = json_array_size(list);
     if (!json_is_array(list) || size < least_count || size > count)
-        return SP_FAIL(err, SP_EFORMAT, "%s: '%s' has %zu numbers: expected %zu to %zu; it is of another run", name, key,
-                       size, least_count, count);
+        return SP_FAIL(err, SP_EFORMAT, "%s: '%s' has %zu numbers: expected %zu to %zu; it is of another run", name,
+                       key, size, least_count, count);
     memset(out, 0, count * sizeof *out);
     for (size_t i = 0; i < size; i++) {
         const json_t *value = json_array_get(list, i);

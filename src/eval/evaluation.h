@@ -27,7 +27,7 @@ typedef struct sp_setting {
     sp_exactness exactness;
     const char *option;         /* borrowed; what a sweep set, "" for none */
     char value[32];
-    size_t baseline;            /* the setting of plain decoding that it is compared with; its own number for that one */
+    size_t baseline;            /* the setting of plain decoding that it is compared with; that one is its own */
 } sp_setting;
 
 /* One picture with one setting. */

@@ -67,7 +67,8 @@ sp_status sp_frechet(const float *a, size_t n_a, const float *b, size_t n_b, siz
 {
     size_t count = 0;
     if (n_a < 2 || n_b < 2)
-        return SP_FAIL(err, SP_EARG, "Frechet distance of %zu and %zu pictures: expected two or more of each", n_a, n_b);
+        return SP_FAIL(err, SP_EARG, "Frechet distance of %zu and %zu pictures: expected two or more of each", n_a,
+                       n_b);
     SP_TRY(sp_size_product(&count, err, "covariances", 4, width, width + 1, 1));
     double *memory = sp_alloc(count, sizeof *memory);
     if (!memory) return SP_FAIL(err, SP_ENOMEM, "no memory for covariances of %zu features; free some", width);

@@ -1,5 +1,5 @@
-/* DPG-Bench: one PNG a prompt named by the prompt's id, four pictures in a grid of two by two. Its evaluator only prints
- * "Failed" for files that are missing or of another shape, and scores the rest. */
+/* DPG-Bench: one PNG a prompt, named by the prompt's id, four pictures in a grid of two by two. Its evaluator only
+ * prints "Failed" for files that are missing or of another shape, and scores the rest. */
 #include <string.h>
 
 #include "base/arena.h"

@@ -85,7 +85,8 @@ static void add_table(const sp_page *page, sp_text *out)
 #include "eval/outcome.def"
 #undef SP_FIGURE
     }
-    sp_text_add(out, "<div class=\"wide\"><table><thead><tr><th scope=\"row\">setting</th><th scope=\"col\">tokens</th>");
+    sp_text_add(out, "<div class=\"wide\"><table><thead><tr><th scope=\"row\">setting</th>"
+                "<th scope=\"col\">tokens</th>");
 #define SP_FIGURE(name, digits, help) \
     if (has_##name) sp_text_add(out, "<th scope=\"col\" title=\"" help "\">" #name "</th>");
 #include "eval/outcome.def"
@@ -120,7 +121,8 @@ static void add_figure(sp_text *out, const sp_chart_axes *axes, const sp_chart_p
 static void add_scatters(const sp_page *page, sp_chart_point *points, sp_text *out)
 {
     const sp_evaluation *e = page->evaluation;
-    sp_chart_axes nll = {"Speed and likelihood", "speed-up over plain decoding", "nats a token above plain decoding", false};
+    sp_chart_axes nll = {"Speed and likelihood", "speed-up over plain decoding", "nats a token above plain decoding",
+                         false};
     sp_chart_axes frechet = {"Passes and likeness", "step compression", "Frechet distance from plain decoding", false};
     for (size_t s = 0; s < e->n_settings; s++)
         points[s] = (sp_chart_point){page->outcomes[s].speedup, page->outcomes[s].nll_excess, e->settings[s].name,
@@ -194,17 +196,17 @@ static sp_status add_body(const sp_page *page, sp_chart_point *points, sp_text *
     sp_text_html(out, page->model);
     sp_text_add(out, "</h1>\n<p>");
     sp_text_html(out, page->conditions);
-    sp_text_add(out, "</p>\n<p class=\"note\">Small figures and error bars are 95 % intervals over prompts (bootstrap). "
-                "<em>identical</em>: the tokens of plain decoding with the same seed; <em>exact</em>: tokens of the same "
-                "law; <em>relaxed</em>: of another law.</p>\n");
+    sp_text_add(out, "</p>\n<p class=\"note\">Small figures and error bars are 95 % intervals over prompts "
+                "(bootstrap). <em>identical</em>: the tokens of plain decoding with the same seed; <em>exact</em>: "
+                "tokens of the same law; <em>relaxed</em>: of another law.</p>\n");
     sp_text_add(out, "<h2>Speed against quality</h2>\n");
     add_scatters(page, points, out);
     sp_text_add(out, "<h2>Figures</h2>\n");
     add_table(page, out);
     add_sweeps(page, points, out);
     add_histograms(page, out);
-    sp_text_add(out, "<h2>The same prompts and seeds</h2>\n<p class=\"note\">Beside each picture the pass in which each "
-                "token was settled: dark early, bright late.</p>\n");
+    sp_text_add(out, "<h2>The same prompts and seeds</h2>\n<p class=\"note\">Beside each picture the pass in which "
+                "each token was settled: dark early, bright late.</p>\n");
     return sp_page_pictures(page, out, err);
 }
 

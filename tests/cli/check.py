@@ -1,11 +1,16 @@
 """Checks of files that the command line wrote. Usage: check.py CHECK ARGUMENT..."""
+import ast
 import base64
+import collections
+import csv
+import html.parser
 import json
 import os
 import pty
 import re
 import struct
 import sys
+import zipfile
 import zlib
 
 
@@ -214,6 +219,118 @@ def journal(path):
         record = json.loads(line)
         file = os.path.join(os.path.dirname(path), record["file"])
         assert os.path.getsize(file) == record["bytes"], record
+
+
+def groups(folder):
+    """Records of the journal, the last of each group; each is whole and its pictures are there."""
+    found = {}
+    for line in open(os.path.join(folder, "journal.jsonl")):
+        record = json.loads(line)
+        found[record["prompt"], record["image"]] = record["settings"]
+        for element in record["settings"]:
+            assert os.path.getsize(os.path.join(folder, element["file"])) == element["bytes"], element["file"]
+            assert sum(element["histogram"]) == element["nfe"], element
+    assert found, "no groups"
+    return found
+
+
+def evaluation(folder):
+    """results.csv and results.json say the same, agree with the journal, and report.html stands alone."""
+    records = list(groups(folder).values())
+    with open(os.path.join(folder, "results.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    results = json.load(open(os.path.join(folder, "results.json")))
+    settings = [setting["name"] for setting in results["settings"]]
+    assert settings[0] == "ar" and [row["setting"] for row in rows] == settings, settings
+    for number, (row, result) in enumerate(zip(rows, results["results"])):
+        elements = [record[number] for record in records]
+        for key, value in result.items():
+            if isinstance(value, dict):
+                assert abs(float(row[key]) - value["value"]) <= 1e-6 * abs(value["value"]), (key, row, value)
+                if value["low"] is not None:
+                    assert value["low"] <= value["value"] <= value["high"], (key, value)
+                    assert abs(float(row[key + "_low"]) - value["low"]) <= 1e-6 * abs(value["low"]), (key, row)
+            elif value is None:
+                assert row[key] == "", (key, row)
+        figure = lambda name: result[name]["value"]
+        passes, tokens = sum(e["nfe"] for e in elements), sum(len(e["tokens"]) for e in elements)
+        assert abs(figure("nfe") - passes / len(elements)) < 1e-6 * passes
+        assert abs(figure("step_compression") - tokens / passes) < 1e-6 * tokens
+        assert abs(figure("nll") + sum(e["log_p"] for e in elements) / tokens) < 1e-6
+        seconds = [sorted(record[i]["latency_ms"]["total"] / 1000 for record in records) for i in (0, number)]
+        middle = [(x[(len(x) - 1) // 2] + x[len(x) // 2]) / 2 for x in seconds]
+        assert abs(figure("image_seconds") - middle[1]) < 1e-6 * middle[1]
+        if result["option"] != "temperature":
+            assert abs(figure("speedup") - middle[0] / middle[1]) < 1e-5 * figure("speedup")
+        # Every setting of these tests is identical to plain decoding under the same law.
+        assert row["exactness"] == "identical" and figure("token_identity") == 1, row
+        assert figure("total_variation_at_most") == figure("code_divergence") == figure("nll_excess") == 0, row
+        assert abs(figure("frechet")) < 1e-6 and figure("precision") == figure("recall") == 1, row
+        shares = [share["value"] for share in result["acceptance_histogram"]]
+        assert abs(sum(shares) - 1) < 1e-6, shares
+        if result["reference_frechet"] is not None and row["option"] != "temperature":
+            assert abs(figure("reference_frechet")) < 1e-6 and figure("reference_recall") == 1, row
+    page = open(os.path.join(folder, "report.html"), encoding="utf-8").read()
+    parser = Page()
+    parser.feed(page)
+    assert parser.tags["script"] == parser.tags["link"] == parser.tags["iframe"] == 0, parser.tags
+    assert parser.tags["title"] > 1 and parser.tags["svg"] > 2 and parser.tags["html"] == 1, parser.tags
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; car" in page
+    assert all(source.startswith("data:image/png;base64,") for source in parser.sources) and parser.sources
+    shown = [base64.b64decode(source.split(",")[1], validate=True) for source in parser.sources]
+    assert open(os.path.join(folder, "ar", os.path.basename(records[0][0]["file"])), "rb").read() in shown
+
+
+class Page(html.parser.HTMLParser):
+    """Counts the tags of a page, its images and what refers to another file."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.sources, self.open = collections.Counter(), [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        values = dict(attrs)
+        assert not {"href", "onclick", "onload", "onerror"} & set(values), attrs
+        if tag == "img":
+            assert values["alt"], attrs
+            self.sources.append(values["src"])
+        if tag not in ("img", "meta", "br", "line", "path", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags[tag] += 1
+
+    def handle_endtag(self, tag):
+        if tag not in ("line", "path", "rect"):
+            assert self.open and self.open.pop() == tag, (tag, self.getpos())
+
+
+def layouts(folder, metadata):
+    """Read as their tools do: the npz by Python's own zip reader, GenEval's line byte for byte."""
+    files = [os.path.join(folder, "ar", f"heart-{i}.png") for i in range(4)]
+    drawn = [pixels(path) for path in files]
+    with zipfile.ZipFile(os.path.join(folder, "layouts/adm/ar/samples.npz")) as file:
+        assert file.testzip() is None and file.namelist() == ["arr_0.npy"]
+        data = file.read("arr_0.npy")
+        assert file.infolist()[0].create_version >= 45, "no ZIP64"
+    assert data[:8] == b"\x93NUMPY\x01\x00"
+    length = struct.unpack("<H", data[8:10])[0]
+    assert (10 + length) % 64 == 0, length
+    head = ast.literal_eval(data[10 : 10 + length].decode())
+    height, width = len(drawn[0]), len(drawn[0][0])
+    assert head == {"descr": "|u1", "fortran_order": False, "shape": (4, height, width, 3)}, head
+    flat = b"".join(bytes(pixel) for picture in drawn for row in picture for pixel in row)
+    assert data[10 + length :] == flat, "other pixels"
+    geneval = os.path.join(folder, "layouts/geneval/ar/00000")
+    line = open(metadata, "rb").read().split(b"\n")[0]
+    assert open(os.path.join(geneval, "metadata.jsonl"), "rb").read() == line
+    for i in range(4):
+        copy = os.path.join(geneval, f"samples/{i:04}.png")
+        assert open(copy, "rb").read() == open(files[i], "rb").read(), copy
+    grid = pixels(os.path.join(folder, "layouts/dpg-bench/ar/heart.png"))
+    assert [row[:width] for row in grid[:height]] == drawn[0] and [row[width:] for row in grid[:height]] == drawn[1]
+    assert [row[:width] for row in grid[height:]] == drawn[2] and [row[width:] for row in grid[height:]] == drawn[3]
 
 
 if __name__ == "__main__":

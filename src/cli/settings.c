@@ -94,6 +94,24 @@ static const sp_option *find_option(const char *name)
     return NULL;
 }
 
+/* Whether text is one of words, which are separated by spaces; words may be NULL. */
+static bool is_word(const char *words, const char *text)
+{
+    size_t length = strlen(text);
+    for (const char *at = words; at != NULL && (at = strstr(at, text)) != NULL; at += length)
+        if ((at == words || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0')) return true;
+    return false;
+}
+
+/* Options that some methods claim as theirs mean nothing to the others. */
+static bool reads(const sp_method *method, const sp_option *option)
+{
+    bool claimed = false;
+    for (const sp_method *other = sp_methods(); other->name != NULL; other++)
+        claimed = claimed || is_word(other->settings, option->name);
+    return !claimed || is_word(method->settings, option->name);
+}
+
 /* [METHOD:]OPTION=VALUES */
 static sp_status split_sweep(const char *text, const methods *all, methods *chosen, const sp_option **option,
                              const char **values, sp_error *err)
@@ -140,11 +158,12 @@ static sp_status add_sweep(sp_settings *to, const sp_options *options, const met
         SP_TRY(add_value(to, options, all->items[0], to->count, option, value, err));
     for (size_t m = 0; m < chosen.count; m++) {
         size_t n = 0;
-        if (chosen.items[m] == all->items[0]) continue;
+        if (chosen.items[m] == all->items[0] || !reads(chosen.items[m], option)) continue;
         for (const char *list = values; next_word(&list, value); n++)
             SP_TRY(add_value(to, options, chosen.items[m], law ? first + n : 0, option, value, err));
     }
-    return SP_OK;
+    if (to->count > first) return SP_OK;
+    return SP_FAIL(err, SP_EARG, "--sweep: none of the methods reads --%s; add one to --methods", option->name);
 }
 
 sp_status sp_settings_make(sp_settings *settings, const sp_options *options, sp_error *err)

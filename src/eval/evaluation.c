@@ -83,7 +83,7 @@ static sp_status read_measurement(const json_t *object, const char *name, sp_mea
         {"nfe", 1, &m->nfe}, {"drafted", 0, &m->drafted}, {"accepted", 0, &m->accepted},
         {"latency_ms.total", 0, &m->total_ms}, {"latency_ms.prefill", 0, &m->prefill_ms},
         {"latency_ms.decode", 0, &m->decode_ms}, {"latency_ms.vq", 0, &m->vq_ms}, {"identical", 0, &m->identical},
-        {"log_p", -1e30, &m->log_p}};
+        {"variation", 0, &m->variation}, {"log_p", -1e30, &m->log_p}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         SP_TRY(sp_json_real_or(object, name, numbers[i].path, numbers[i].least, 1e30, -2e30, numbers[i].out, err));
         if (*numbers[i].out < numbers[i].least)
@@ -156,10 +156,11 @@ json_t *sp_evaluation_element(const sp_evaluation *e, const char *file, size_t b
         log_p += (double)scores[i].log_p;
     }
     for (size_t i = 0; i < e->n_features; i++) json_array_append_new(list, json_real((double)features[i]));
-    json_t *element = json_pack("{ss sI sI sI sI s{sf sf sf sf} so sI sf so so so so}", "file", file, "bytes",
+    json_t *element = json_pack("{ss sI sI sI sI sf s{sf sf sf sf} so sI sf so so so so}", "file", file, "bytes",
         (json_int_t)bytes, "nfe", (json_int_t)result->nfe, "drafted", (json_int_t)result->drafted, "accepted",
-        (json_int_t)result->accepted, "latency_ms", "total", result->total_ms, "prefill", result->prefill_ms, "decode",
-        result->decode_ms, "vq", result->vq_ms, "histogram", histogram_of(result), "identical", (json_int_t)identical,
+        (json_int_t)result->accepted, "variation", result->total_variation_bound * (double)e->n_tokens,
+        "latency_ms", "total", result->total_ms, "prefill", result->prefill_ms, "decode", result->decode_ms,
+        "vq", result->vq_ms, "histogram", histogram_of(result), "identical", (json_int_t)identical,
         "log_p", log_p, "tokens", integers(result->tokens, e->n_tokens), "passes",
         integers(result->pass_of_token, e->n_tokens), "ranks", ranks, "features", list);
     /* An array that memory cut short would be a record that no later run can read. */

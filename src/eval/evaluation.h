@@ -10,7 +10,7 @@
  *     if (!sp_evaluation_has(&evaluation, prompt, image)) ... draw the group, make its record, add it
  *     sp_evaluation_close(&evaluation);
  *
- * Record: {"prompt": number, "image": number, "settings": [{"file", "bytes", "nfe", "drafted", "accepted",
+ * Record: {"prompt": number, "image": number, "settings": [{"file", "bytes", "nfe", "drafted", "accepted", "variation",
  * "latency_ms": {"total", "prefill", "decode", "vq"}, "histogram", "identical", "log_p", "tokens", "passes", "ranks",
  * "features"}, ...]}. */
 #include <jansson.h>
@@ -35,6 +35,7 @@ typedef struct sp_measurement {
     double nfe, drafted, accepted, total_ms, prefill_ms, decode_ms, vq_ms;
     double identical; /* tokens equal to those of the baseline */
     double log_p;     /* sum over the tokens */
+    double variation; /* sum over the tokens of the rule's bound of the total variation; 0 unless relaxed */
     uint32_t histogram[SP_MAX_WINDOW + 1];
 } sp_measurement;
 

@@ -25,6 +25,7 @@ static double settled(const sp_evaluation *e, const sp_measurement *m) { return 
 static double accepted(const sp_evaluation *e, const sp_measurement *m) { return (void)e, m->accepted; }
 static double drafted(const sp_evaluation *e, const sp_measurement *m) { return (void)e, m->drafted; }
 static double identical(const sp_evaluation *e, const sp_measurement *m) { return (void)e, m->identical; }
+static double variation(const sp_evaluation *e, const sp_measurement *m) { return (void)e, m->variation; }
 static double surprise(const sp_evaluation *e, const sp_measurement *m) { return (void)e, -m->log_p; }
 static double pass_ms(const sp_evaluation *e, const sp_measurement *m) { return (void)e, m->decode_ms / m->nfe; }
 static double seconds(const sp_evaluation *e, const sp_measurement *m) { return (void)e, m->total_ms / 1000; }
@@ -107,7 +108,6 @@ static void laws(const sp_evaluation *e, size_t setting, sp_outcome *out)
     const uint64_t *codes = e->codes + setting * e->n_codes, *others = e->codes + s->baseline * e->n_codes;
     double shown = sp_variation_at_least(e->ranks + setting * SP_RANK_BINS, SP_RANK_BINS);
     out->total_variation_at_least = exactly(shown * (double)e->n_tokens);
-    if (s->exactness != SP_RELAXED) out->total_variation_at_most = exactly(0);
     out->code_divergence = exactly(sp_jensen_shannon(codes, others, e->n_codes));
 }
 
@@ -147,6 +147,7 @@ static sp_status make(const sp_evaluation *e, const sp_reference *reference, siz
     SP_TRY(ratio(e, setting, c, surprise, tokens, &out->nll, err));
     SP_TRY(excess(e, setting, c, &out->nll_excess, err));
     SP_TRY(ratio(e, setting, c, identical, tokens, &out->token_identity, err));
+    SP_TRY(ratio(e, setting, c, variation, one, &out->total_variation_at_most, err));
     SP_TRY(histogram(e, setting, c, out, err));
     laws(e, setting, out);
     if (e->n_features == 0) return SP_OK;

@@ -97,6 +97,7 @@ case_bad_options() {
         expect 2 "--sweep: '" evaluate "--sweep=$value"
     done
     expect 2 "--sweep: 'jacobi' is not one of --methods" evaluate --sweep jacobi:window=4
+    expect 2 "--sweep: none of the methods reads --group-size" evaluate --sweep group-size=2
     expect 2 "--window: '0' is not" evaluate --sweep window=4,0
     expect 2 "--window: '' is not" evaluate --sweep window=4,
     expect 2 "--draft-init: 'sideways' is not one of" evaluate --sweep draft-init=sideways
@@ -160,7 +161,8 @@ case_layouts() {
 case_layout_of_hpsv2() {
     printf '{"prompt": "%s", "id": "%s"}\n' star anime-00000 tree anime-00001 house photo-00000 > p.jsonl
     specular eval -q -f p.jsonl --output-dir out --methods ar --layout hpsv2
-    [ "$(cd out/layouts/hpsv2/ar && ls ./*)" = "$(printf '%s\n' './anime:' 00000.jpg 00001.jpg '' './photo:' 00000.jpg)" ]
+    [ "$(cd out/layouts/hpsv2/ar && find . -type f | sort | tr '\n' ' ')" = \
+        "./anime/00000.jpg ./anime/00001.jpg ./photo/00000.jpg " ]
     truncate -s -2 out/layouts/hpsv2/ar/anime/00001.jpg
     expect 3 "anime/00001.jpg: not a whole JPEG of" \
         specular eval -q -f p.jsonl --output-dir out --methods ar --layout hpsv2 --check

@@ -4,7 +4,7 @@ options_of_source() { sed -n 's/^SP_OPTION([a-z_]*, [A-Z]*, "\([a-z-]*\)".*/\1/p
 
 case_help_names_every_option() {
     local command option
-    for command in generate render bench info inspect completions man; do
+    for command in generate render bench eval info inspect completions man; do
         succeed specular $command --help
         [ ! -s succeed.err ] || fail "help speaks on standard error"
         cat succeed.out >> all

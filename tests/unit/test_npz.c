@@ -1,4 +1,4 @@
-/* The .npz of pictures: written, read back, and refused when a byte is wrong. tests/cli reads one with another reader. */
+/* The .npz of pictures: written, read back, and refused when a byte is wrong. tests/cli has another reader for it. */
 #include "support.h"
 
 #include <unistd.h>

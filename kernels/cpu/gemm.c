@@ -12,7 +12,8 @@
 extern sp_op_gemm SP_CPU(gemm);
 extern sp_op_gemm_scratch SP_CPU(gemm_scratch);
 
-enum { MAX_ROWS = SP_LANES == 16 ? 6 : 2 };
+/* With a row or two the weights' stream is all there is: its lines are asked for AHEAD bytes before they are needed. */
+enum { MAX_ROWS = SP_LANES == 16 ? 6 : 2, FEW_ROWS = 2, AHEAD = 2048 };
 
 typedef struct job {
     const sp_weight *w;
@@ -39,11 +40,14 @@ static inline __attribute__((always_inline)) void tile(const job *j, const void 
                                                        const size_t rows, const sp_dtype dtype)
 {
     sp_vec sum[MAX_ROWS][SP_PANEL_VECTORS];
+    const size_t step = SP_PANEL * (dtype == SP_BF16 ? 2 : 4);
     const float *x = j->x + row * j->x_stride;
     for (size_t r = 0; r < rows; r++)
         for (size_t v = 0; v < SP_PANEL_VECTORS; v++) sum[r][v] = sp_vec_set(0);
     for (size_t i = 0; i < j->w->k; i++) {
         sp_vec weight[SP_PANEL_VECTORS];
+        for (size_t line = 0; rows <= FEW_ROWS && line < step; line += 64)
+            _mm_prefetch((const char *)panel + i * step + AHEAD + line, _MM_HINT_T0);
         for (size_t v = 0; v < SP_PANEL_VECTORS; v++) weight[v] = sp_panel_load(panel, dtype, i, v);
         for (size_t r = 0; r < rows; r++) {
             sp_vec value = sp_vec_set(x[r * j->x_stride + i]);

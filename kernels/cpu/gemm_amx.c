@@ -1,7 +1,8 @@
 /* y = x W^T with rows rounded to bf16 and sums in float, on AMX tiles. Row-invariant: an output is accumulated tile by
  * tile over the inputs in one order, whatever the row's place in its tile, and rows of a tile do not mix.
  *
- * Up to 16 rows: one tile of rows against four of weights, so the weights' bandwidth bounds it. More rows: two by two.
+ * Up to 16 rows: one tile of as many rows against four of weights, so the weights' bandwidth bounds it. More rows: two
+ * by two.
  * TDPBF16PS makes 8192 products in 16 cycles, so 64 rows cost little more than one. */
 #include "kernels/cpu/tiles.h"
 
@@ -14,7 +15,7 @@ extern sp_op_gemm_scratch sp_avx512_gemm_scratch;
 
 typedef struct job {
     const sp_weight *w;
-    const uint16_t *x; /* [n_rows to 16, k to 32] */
+    const uint16_t *x; /* [n_rows, above 16 to 16, k to 32] */
     size_t padded, n_rows;
     float *y;
     size_t y_stride;
@@ -58,10 +59,12 @@ static void clear(void)
     _tile_zero(3);
 }
 
-/* A whole tile of y is stored at once, others by way of sums. A tile's number must be a constant. */
+/* A whole tile of y is stored at once, others by way of sums; up to 16 rows are what a tile has. A tile's number must be
+ * a constant. */
 #define FINISH(tile, row, column)                                                        \
     do {                                                                                 \
-        if (j->mode == SP_GEMM_SET && (row) + 16 <= j->n_rows && (column) + 16 <= j->w->n) { \
+        bool whole = (row) + 16 <= j->n_rows || j->n_rows <= 16;                         \
+        if (j->mode == SP_GEMM_SET && whole && (column) + 16 <= j->w->n) {               \
             _tile_stored(tile, j->y + (row) * j->y_stride + (column), j->y_stride * 4);  \
         } else {                                                                         \
             _tile_stored(tile, sums, 64);                                                \
@@ -137,7 +140,7 @@ static void work(void *arguments, int thread, int n_threads)
     const job *j = arguments;
     size_t first, last, wide = j->n_rows > 16 ? 2 : 4;
     sp_pool_share((j->w->n + 15) / 16, wide, thread, n_threads, &first, &last);
-    sp_tiles_begin();
+    sp_tiles_begin_rows(j->n_rows < 16 ? j->n_rows : 16);
     for (size_t block = first; block < last; block += wide) {
         size_t blocks = last - block < wide ? last - block : wide, row = 0;
         if (wide == 2)
@@ -160,7 +163,8 @@ void SP_CPU(gemm)(sp_pool *pool, const sp_weight *w, const float *x, size_t x_st
         size_t rows = n_rows - start < SLICE ? n_rows - start : SLICE;
         for (size_t row = 0; row < rows; row++)
             sp_round_row(x + (start + row) * x_stride, w->k, padded, rounded + row * padded);
-        for (size_t row = rows; row < sp_round_up(rows, 16); row++) sp_round_row(x, 0, padded, rounded + row * padded);
+        for (size_t row = rows; rows > 16 && row < sp_round_up(rows, 16); row++)
+            sp_round_row(x, 0, padded, rounded + row * padded);
         job j = {w, rounded, padded, rows, y + start * y_stride, y_stride, mode};
         sp_pool_run(pool, work, &j);
     }

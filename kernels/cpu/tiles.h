@@ -5,8 +5,9 @@
 
 enum { SP_TILE_BYTES = 1024 };
 
-/* All eight tiles at full size; once a thread before its first tile instruction, sp_tiles_end after its last. */
-static inline void sp_tiles_begin(void)
+/* All eight tiles at full size, but for rows of results (0 to 3) and of activations (4); once a thread before its first
+ * tile instruction, sp_tiles_end after its last. */
+static inline void sp_tiles_begin_rows(size_t rows)
 {
     struct {
         uint8_t palette, start_row, reserved[14];
@@ -15,10 +16,12 @@ static inline void sp_tiles_begin(void)
     } config = {.palette = 1};
     for (int i = 0; i < 8; i++) {
         config.row_bytes[i] = 64;
-        config.rows[i] = 16;
+        config.rows[i] = i < 5 ? (uint8_t)rows : 16;
     }
     _tile_loadconfig(&config);
 }
+
+static inline void sp_tiles_begin(void) { sp_tiles_begin_rows(16); }
 
 static inline void sp_tiles_end(void) { _tile_release(); }
 

@@ -59,8 +59,8 @@ static void clear(void)
     _tile_zero(3);
 }
 
-/* A whole tile of y is stored at once, others by way of sums; up to 16 rows are what a tile has. A tile's number must be
- * a constant. */
+/* A whole tile of y is stored at once, others by way of sums; up to 16 rows are what a tile has. A tile's number must
+ * be a constant. */
 #define FINISH(tile, row, column)                                                        \
     do {                                                                                 \
         bool whole = (row) + 16 <= j->n_rows || j->n_rows <= 16;                         \

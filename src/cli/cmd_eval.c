@@ -135,8 +135,8 @@ static sp_status read_reference(evaluating *e, sp_error *err)
 static void conditions(const sp_evaluate *run, char *text, size_t size)
 {
     sp_request request = sp_settings_request(&run->settings, 0, run->engine);
-    int length = snprintf(text, size, "%zu prompts, %zu pictures each, seed %llu. %s arithmetic, %s kernels, %d "
-                          "threads. Guidance %.6g, temperature %.6g", run->evaluation.n_prompts,
+    int length = snprintf(text, size, "Prompts: %zu; pictures of each: %zu; seed %llu. %s arithmetic, %s kernels, "
+                          "%d threads. Guidance %.6g, temperature %.6g", run->evaluation.n_prompts,
                           run->evaluation.n_images, (unsigned long long)run->options->seed, run->info.dtype,
                           run->info.kernels, run->info.threads, sp_number_shortest(request.cfg_scale),
                           sp_number_shortest(request.temperature));

@@ -19,10 +19,10 @@ static void include(range *r, double value)
     r->high = fmax(r->high, value);
 }
 
-static void include_interval(range *r, const sp_interval *v)
+static void include_interval(range *r, const sp_interval *v, bool minor)
 {
     include(r, v->value);
-    if (!v->bounded) return;
+    if (!v->bounded || minor) return;
     include(r, v->low);
     include(r, v->high);
 }
@@ -86,15 +86,15 @@ static void draw_axes(sp_text *out, const sp_chart_axes *axes, const range *x, c
 }
 
 /* A different shape a series, for eyes and printers without its colour. */
-static void draw_mark(sp_text *out, size_t series, double x, double y)
+static void draw_mark(sp_text *out, const sp_chart_point *p, double x, double y)
 {
-    sp_text_format(out, "<path class=\"s%zu mark\" transform=\"translate(%.1f %.1f)\" d=\"", series % SP_CHART_SERIES,
-                   x, y);
+    sp_text_format(out, "<path class=\"s%zu%s\" transform=\"translate(%.1f %.1f) scale(%s)\" d=\"",
+                   p->series % SP_CHART_SERIES, p->minor ? " minor" : "", x, y, p->minor ? "0.6" : "1");
     static const char *const shapes[] = {
         "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z", "M-5 -5h10v10h-10z", "M0 -6l6 11h-12z", "M0 -7l6 7l-6 7l-6 -7z",
         "M0 6l6 -11h-12z", "M-6 -2h4v-4h4v4h4v4h-4v4h-4v-4h-4z", "M-6 -3l3 -3h6l3 3v6l-3 3h-6l-3 -3z",
         "M-6 0l12 -6v12z"};
-    sp_text_format(out, "%s\">", shapes[series % SP_CHART_SERIES]);
+    sp_text_format(out, "%s\">", shapes[p->series % SP_CHART_SERIES]);
 }
 
 static void describe(sp_text *out, const sp_chart_axes *axes, const sp_chart_point *p)
@@ -115,6 +115,7 @@ static void describe(sp_text *out, const sp_chart_axes *axes, const sp_chart_poi
 static void draw_bars_of_error(sp_text *out, const sp_chart_point *p, const range *x, const range *y)
 {
     double px = x_of(x, p->x.value), py = y_of(y, p->y.value);
+    if (p->minor) return;
     if (p->x.bounded && p->x.high > p->x.low) line(out, "error", x_of(x, p->x.low), py, x_of(x, p->x.high), py);
     if (p->y.bounded && p->y.high > p->y.low) line(out, "error", px, y_of(y, p->y.low), px, y_of(y, p->y.high));
 }
@@ -161,8 +162,8 @@ void sp_chart_points(sp_text *out, const sp_chart_axes *axes, const sp_chart_poi
     range x = {INFINITY, -INFINITY, 1}, y = x;
     for (size_t i = 0; i < n_points; i++) {
         if (!points[i].x.known || !points[i].y.known) continue;
-        include_interval(&x, &points[i].x);
-        include_interval(&y, &points[i].y);
+        include_interval(&x, &points[i].x, points[i].minor);
+        include_interval(&y, &points[i].y, points[i].minor);
     }
     if (x.low > x.high) return;
     x = rounded(x);
@@ -180,13 +181,13 @@ void sp_chart_points(sp_text *out, const sp_chart_axes *axes, const sp_chart_poi
             sp_text_format(out, "<line class=\"s%zu joined\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n",
                            p->series % SP_CHART_SERIES, px, py, x_of(&x, next->x.value), y_of(&y, next->y.value));
         }
-        draw_mark(out, p->series, px, py);
+        draw_mark(out, p, px, py);
         describe(out, axes, p);
     }
     for (size_t i = 0; i < n_points; i++) {
         const sp_chart_point *p = &points[i];
         bool last = i + 1 == n_points || points[i + 1].series != p->series;
-        if (p->x.known && p->y.known && (!axes->joined || last))
+        if (p->x.known && p->y.known && !p->minor && (!axes->joined || last))
             draw_label(out, &all, p->label, x_of(&x, p->x.value), y_of(&y, p->y.value));
     }
     sp_text_add(out, "</svg>\n");

@@ -11,6 +11,7 @@ typedef struct sp_chart_point {
     sp_interval x, y;
     const char *label;
     size_t series; /* its colour and mark, modulo SP_CHART_SERIES */
+    bool minor;    /* a small mark, without a label and without bars of error */
 } sp_chart_point;
 
 typedef struct sp_chart_axes {

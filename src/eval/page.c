@@ -1,6 +1,7 @@
 #include "eval/page.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@ static const char style[] =
     ".wide{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1.2rem 2rem}figure{margin:0;max-width:100%}"
     "figcaption{font-weight:600;margin-bottom:.2rem}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem;text-align:right;"
-    "border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}thead th{vertical-align:bottom}"
+    "border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}thead th{vertical-align:bottom;white-space:normal}"
     "th[scope=row]{text-align:left;position:sticky;left:0;background:var(--paper)}tbody tr:nth-child(even)>*{"
     "background:var(--band)}td small{display:block}\n"
     ".pictures th[scope=row]{white-space:normal;width:10rem;font-weight:400}.pictures td,.pictures thead th{"
@@ -29,7 +30,7 @@ static const char style[] =
     "margin-top:.3rem}\n"
     "svg{max-width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--ink);paint-order:stroke;"
     "stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}.axis{stroke:var(--soft)}"
-    ".grid{stroke:var(--rule)}.error{stroke:var(--ink);stroke-width:1.2;opacity:.65}.joined{stroke-width:1.5}\n";
+    ".grid{stroke:var(--rule)}.error{stroke:var(--ink);stroke-width:1.2;opacity:.5}.minor{opacity:.65}.joined{stroke-width:1.5}\n";
 
 /* Classes s0 to s7 colour marks, bars and lines. */
 static void add_style(sp_text *out)
@@ -73,6 +74,13 @@ static void add_cell(sp_text *out, const sp_interval *v, int digits)
     sp_text_add(out, "</td>");
 }
 
+static void add_heading(sp_text *out, const char *name, const char *help)
+{
+    sp_text_format(out, "<th scope=\"col\" title=\"%s\">", help);
+    for (const char *c = name; *c; c++) sp_text_format(out, "%c", *c == '_' ? ' ' : *c);
+    sp_text_add(out, "</th>");
+}
+
 /* Columns that no setting has are left out: those of the reference without one. */
 static void add_table(const sp_page *page, sp_text *out)
 {
@@ -88,7 +96,7 @@ static void add_table(const sp_page *page, sp_text *out)
     sp_text_add(out, "<div class=\"wide\"><table><thead><tr><th scope=\"row\">setting</th>"
                 "<th scope=\"col\">tokens</th>");
 #define SP_FIGURE(name, digits, help) \
-    if (has_##name) sp_text_add(out, "<th scope=\"col\" title=\"" help "\">" #name "</th>");
+    if (has_##name) add_heading(out, #name, help);
 #include "eval/outcome.def"
 #undef SP_FIGURE
     sp_text_add(out, "</tr></thead>\n<tbody>\n");
@@ -126,7 +134,7 @@ static void add_scatters(const sp_page *page, sp_chart_point *points, sp_text *o
     sp_chart_axes frechet = {"Passes and likeness", "step compression", "Frechet distance from plain decoding", false};
     for (size_t s = 0; s < e->n_settings; s++)
         points[s] = (sp_chart_point){page->outcomes[s].speedup, page->outcomes[s].nll_excess, e->settings[s].name,
-                                     sp_page_series(e, s)};
+                                     sp_page_series(e, s), *e->settings[s].option != 0};
     sp_text_add(out, "<div class=\"charts\">\n");
     add_figure(out, &nll, points, e->n_settings);
     for (size_t s = 0; s < e->n_settings; s++) {
@@ -149,7 +157,7 @@ static size_t collect(const sp_page *page, const char *option, bool speed, sp_ch
         if (strcmp(setting->option, option) != 0 || end == setting->value || *end) continue;
         points[n++] = (sp_chart_point){{.value = value, .known = true},
                                        speed ? page->outcomes[s].speedup : page->outcomes[s].step_compression,
-                                       setting->method, sp_page_series(e, s)};
+                                       setting->method, sp_page_series(e, s), false};
     }
     return n;
 }
@@ -167,7 +175,9 @@ static void add_sweeps(const sp_page *page, sp_chart_point *points, sp_text *out
         any = true;
         sp_text_add(out, "<div class=\"charts\">\n");
         for (int speed = 0; speed < 2; speed++) {
-            sp_chart_axes axes = {speed ? "Speed-up" : "Step compression", option,
+            char title[SP_SETTING_NAME];
+            snprintf(title, sizeof title, "%s by %s", speed ? "Speed-up" : "Step compression", option);
+            sp_chart_axes axes = {title, option,
                                   speed ? "speed-up over plain decoding" : "step compression", true};
             add_figure(out, &axes, points, collect(page, option, speed, points));
         }
@@ -190,6 +200,13 @@ static void add_histograms(const sp_page *page, sp_text *out)
     sp_text_add(out, "</div>\n");
 }
 
+static bool has_sweep(const sp_evaluation *e)
+{
+    for (size_t s = 0; s < e->n_settings; s++)
+        if (*e->settings[s].option) return true;
+    return false;
+}
+
 static sp_status add_body(const sp_page *page, sp_chart_point *points, sp_text *out, sp_error *err)
 {
     sp_text_add(out, "<h1>Speed and quality of ");
@@ -200,6 +217,8 @@ static sp_status add_body(const sp_page *page, sp_chart_point *points, sp_text *
                 "(bootstrap). <em>identical</em>: the tokens of plain decoding with the same seed; <em>exact</em>: "
                 "tokens of the same law; <em>relaxed</em>: of another law.</p>\n");
     sp_text_add(out, "<h2>Speed against quality</h2>\n");
+    if (has_sweep(page->evaluation))
+        sp_text_add(out, "<p class=\"note\">Small marks are settings of a sweep; point at one for its name.</p>\n");
     add_scatters(page, points, out);
     sp_text_add(out, "<h2>Figures</h2>\n");
     add_table(page, out);

@@ -21,7 +21,8 @@ static const char style[] =
     ".wide{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1.2rem 2rem}figure{margin:0;max-width:100%}"
     "figcaption{font-weight:600;margin-bottom:.2rem}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem;text-align:right;"
-    "border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}thead th{vertical-align:bottom;white-space:normal}"
+    "border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}"
+    "thead th{vertical-align:bottom;white-space:normal}"
     "th[scope=row]{text-align:left;position:sticky;left:0;background:var(--paper)}tbody tr:nth-child(even)>*{"
     "background:var(--band)}td small{display:block}\n"
     ".pictures th[scope=row]{white-space:normal;width:10rem;font-weight:400}.pictures td,.pictures thead th{"
@@ -30,7 +31,8 @@ static const char style[] =
     "margin-top:.3rem}\n"
     "svg{max-width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--ink);paint-order:stroke;"
     "stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}.axis{stroke:var(--soft)}"
-    ".grid{stroke:var(--rule)}.error{stroke:var(--ink);stroke-width:1.2;opacity:.5}.minor{opacity:.65}.joined{stroke-width:1.5}\n";
+    ".grid{stroke:var(--rule)}.error{stroke:var(--ink);stroke-width:1.2;opacity:.5}"
+    ".minor{opacity:.65}.joined{stroke-width:1.5}\n";
 
 /* Classes s0 to s7 colour marks, bars and lines. */
 static void add_style(sp_text *out)

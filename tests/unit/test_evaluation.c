@@ -20,7 +20,8 @@ static const char *const ids[] = {"a", "b"}, *const prompts[] = {"red heart", "<
 static json_t *element(const sp_evaluation *e, size_t setting, size_t prompt, size_t image)
 {
     static const double total[] = {50, 25, 20, 40};
-    static const int32_t tokens[2][TOKENS] = {{0, 1, 2, 0}, {0, 0, 0, 1}}, passes[2][TOKENS] = {{1, 2, 3, 4}, {1, 1, 1, 2}};
+    static const int32_t tokens[2][TOKENS] = {{0, 1, 2, 0}, {0, 0, 0, 1}};
+    static const int32_t passes[2][TOKENS] = {{1, 2, 3, 4}, {1, 1, 1, 2}};
     size_t picture = prompt * IMAGES + image;
     sp_token_score scores[TOKENS];
     float features[FEATURES] = {(float)picture + 10 * (float)setting, (float)(picture % 2)};
@@ -155,8 +156,8 @@ static void figures(void **state)
     assert_figure(&o[0].total_variation_at_most, 0);
     assert_figure(&o[0].code_divergence, 0);
     /* Codes are used 2 : 1 : 1 and 3 : 1 : 0. */
-    assert_figure(&o[1].code_divergence, (log2(0.5 / 0.625) * 0.5 + log2(0.25 / 0.125) * 0.25 + log2(0.75 / 0.625) * 0.75)
-                  / 2);
+    double plain = log2(0.5 / 0.625) * 0.5 + log2(0.25 / 0.125) * 0.25, other = log2(0.75 / 0.625) * 0.75;
+    assert_figure(&o[1].code_divergence, (plain + other) / 2);
     assert_figure(&o[1].frechet, 100); /* the same features, moved by 10 */
     assert_figure(&o[1].precision, 0);
     assert_figure(&o[0].recall, 1);

@@ -29,7 +29,7 @@ typedef struct sp_accept_row {
     sp_law *law;         /* NULL for rules that do not record */
 } sp_accept_row;
 
-enum { SP_MAX_GROUP = 256 };
+enum { SP_MAX_GROUP = 256, SP_MAX_GUESSES = 7 };
 
 /* What relaxed rules go by. */
 typedef struct sp_relaxation {
@@ -67,6 +67,14 @@ typedef struct sp_accept_ops {
     bool records; /* rows come with the laws of their drafts instead of noise */
     /* *n_final is set to 1 .. n_rows. SP_EFORMAT when scores are not finite. */
     sp_status (*accept)(const sp_accept_window *window, size_t *n_final, sp_error *err);
+    /* Other guesses for the first draft's position, each in a branch of its own beside the window (decode/frontier.h);
+     * both NULL for rules without. guess: after accept, at most most guesses (up to SP_MAX_GUESSES) for the position of
+     * row j besides its draft tokens[j], for a pass that starts there; returns how many. */
+    size_t (*guess)(const sp_accept_window *window, size_t j, size_t most, int32_t *guess);
+    /* The token of row 0: *chosen is 0 for its draft, 1 .. n for one of the guesses, n + 1 for none of them, and then
+     * *token. The rows after it go to accept. */
+    sp_status (*choose)(const sp_accept_window *window, const int32_t *guess, size_t n, size_t *chosen, int32_t *token,
+                        sp_error *err);
 } sp_accept_ops;
 
 /* NULL when there is no such rule. */

@@ -54,8 +54,8 @@ sp_status sp_score_tokens(sp_session *s, const sp_request *r, const int32_t *tok
     SP_TRY(model.ops->begin(model.state, &prompt, guided, NULL, err));
     for (size_t first = 0, n; first < d->n_positions; first += n) {
         n = d->n_positions - first < d->max_window ? d->n_positions - first : d->max_window;
-        for (size_t j = 0; j < n; j++) d->fed[j] = first + j > 0 ? tokens[first + j - 1] : 0;
-        sp_model_window fed = {.first = first, .n = n, .ids = d->fed, .logits = d->logits};
+        for (size_t j = 0; j < n; j++) d->frontier.ids[j] = first + j > 0 ? tokens[first + j - 1] : 0;
+        sp_model_window fed = {.first = first, .n = n, .ids = d->frontier.ids, .logits = d->logits};
         SP_TRY(model.ops->forward(model.state, &fed, err));
         for (size_t j = 0; j < n; j++) {
             float *row = d->logits + j * d->n_codes;

@@ -108,6 +108,7 @@ sp_status sp_request_check(const sp_engine *e, const sp_request *r, sp_error *er
     SP_TRY(in_range("group-size", r->group_size, 1, SP_MAX_GROUP, err));
     SP_TRY(in_range("group-delta", (double)r->group_delta, 0, 1, err));
     SP_TRY(in_range("group-distance", (double)r->group_distance, 0, 4, err));
+    SP_TRY(in_range("tree", r->tree, 0, SP_MAX_GUESSES + 1, err));
     if (!r->groups || (strcmp(r->groups, "dynamic") != 0 && strcmp(r->groups, "static") != 0))
         return SP_FAIL(err, SP_EARG, "--groups '%.40s': expected dynamic or static", r->groups ? r->groups : "");
     return e->config.from_text ? SP_OK : class_number(e, r->prompt, &number, err);
@@ -156,7 +157,8 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     sp_decode_plan plan = {
         .rule = sp_accept_find(r->method), .drafter = sp_drafter_find(r->draft_init), .window = (size_t)r->window,
         .sampling = {r->seed, r->image, r->cfg_scale, r->temperature, r->top_k, r->top_p},
-        .relaxation = relaxation_of(s, r), .progress = r->progress, .user = r->user};
+        .relaxation = relaxation_of(s, r), .branches = r->tree > 0 ? (size_t)r->tree : 1,
+        .progress = r->progress, .user = r->user};
     SP_TRY(sp_session_prompt(s, r, &plan.prompt, err));
     sp_model model = sp_context_model(s->context);
     sp_decoder *d = s->decoder;

@@ -113,6 +113,7 @@ typedef struct sp_request {
     int group_size;         /* gsd: 1 to 256 codes, the draft included; 1 is sjd */
     float group_delta;      /* gsd, dynamic: members' probabilities differ from the draft's by less than this, 0 to 1 */
     float group_distance;   /* gsd, dynamic: and squared distances of codes scaled to length 1 are less, 0 to 4 */
+    int tree;               /* guesses for the first draft's position in pathwise and coupled, 1 to 8; 0: 1 */
     bool pixels;            /* run the codec; false leaves rgb NULL */
     sp_progress_call *progress;
     void *user;

@@ -16,7 +16,8 @@ typedef enum {
     SP_DRAW_INIT = 1,     /* a uniform start of a position */
     SP_DRAW_ACCEPT = 2,   /* the test of a draft in pass draw */
     SP_DRAW_RESIDUAL = 3, /* the token in place of a draft refused in pass draw */
-    SP_DRAW_REDRAFT = 4   /* a draft, or a final token without one, drawn in pass draw */
+    SP_DRAW_REDRAFT = 4,  /* a draft, or a final token without one, drawn in pass draw */
+    SP_DRAW_GUESS = 5     /* guesses beside a draft and their tests */
 } sp_draw_purpose;
 
 /* Of evaluation, not of pictures: where in its own probability a token stands, and which prompts a resample holds. */

@@ -33,6 +33,7 @@ static json_t *value_of(const sp_request *request, const char *key)
     if (strcmp(key, "group_size") == 0) return json_integer(request->group_size);
     if (strcmp(key, "group_delta") == 0) return json_real(sp_number_shortest(request->group_delta));
     if (strcmp(key, "group_distance") == 0) return json_real(sp_number_shortest(request->group_distance));
+    if (strcmp(key, "tree") == 0) return request->tree > 0 ? json_integer(request->tree) : json_string("auto");
     return NULL;
 }
 

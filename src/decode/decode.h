@@ -10,6 +10,7 @@
  *
  * All memory is taken by open; the loop allocates nothing. */
 #include "decode/drafter.h"
+#include "decode/frontier.h"
 #include "decode/pacer.h"
 #include "model/model.h"
 
@@ -17,6 +18,7 @@ typedef struct sp_decode_plan {
     const sp_accept_ops *rule;
     sp_drafter *drafter;
     size_t window; /* 0: by the decoder's pacer */
+    size_t branches; /* at the first draft of a rule that guesses: 1 to SP_MAX_GUESSES + 1; 0 is 1 */
     sp_sampling sampling;
     sp_relaxation relaxation; /* for relaxed rules */
     sp_model_prompt prompt;
@@ -35,7 +37,8 @@ typedef struct sp_decoder {
     double prefill_ms, decode_ms;
     sp_pacer pacer;         /* outlives a picture: pass times are the session's */
 
-    int32_t *fed, *settled; /* [max_window] */
+    int32_t *path, *settled; /* [max_window] */
+    sp_frontier frontier;
     float *logits;          /* [2, max_window, n_codes] */
     float *memory;          /* [max_window, n_codes to 4] position p at p mod max_window: its noise, or draft's law */
     size_t *noise_of;       /* [max_window] position whose noise is held there + 1, 0 none */

@@ -25,12 +25,16 @@ case_bad_device_and_kernels() {
 }
 
 case_unknown_method() {
+    local value
     expect 2 "^specular: error: --method: 'sdj' is not one of ar, pathwise, sjd, coupled, gsd" \
         specular generate -p x -o x.png --method sdj
     expect 2 "--group-size: '0' is not" specular generate -p x -o x.png --method gsd --group-size 0
     expect 2 "--group-delta: '2' is not" specular generate -p x -o x.png --method gsd --group-delta 2
     expect 2 "--group-distance: '5' is not" specular generate -p x -o x.png --method gsd --group-distance 5
     expect 2 "--groups: 'random' is not one of dynamic, static" specular generate -p x -o x.png --groups random
+    for value in 0 9 -1 x; do
+        expect 2 "--tree: '$value' is not auto or" specular generate -p x -o x.png --tree $value
+    done
     absent x.png
 }
 

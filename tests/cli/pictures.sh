@@ -8,6 +8,9 @@ case_same_seed_same_bytes() {
     same a.png b.png
     same a.png c.png
     same a.png d.png
+    specular generate -q -p 'red heart' -s 7 -o f.png --window 5 --tree 3 --report r.json
+    same a.png f.png
+    python3 -c "import json; assert json.load(open('r.json'))['tree'] == 3"
     specular generate -q -p 'red heart' -s 8 -o e.png
     differ a.png e.png
 }
@@ -89,8 +92,8 @@ assert r['method'] == 'ar' and r['nfe'] == r['num_tokens'] and r['step_compressi
 case_methods_come_back() {
     local settings
     mkdir again
-    for settings in '--method sjd' '--method coupled --draft-init uniform' '--method gsd --group-size 25' \
-        '--method gsd --groups static --group-delta 0.25 --group-distance 1.5'; do
+    for settings in '--method sjd' '--method coupled --draft-init uniform' '--method coupled --tree 3' \
+        '--method gsd --group-size 25' '--method gsd --groups static --group-delta 0.25 --group-distance 1.5'; do
         # shellcheck disable=SC2086
         specular generate -q -p 'red heart' -s 3 -o a.png --force --window 12 --report r.json $settings
         (cd again && eval "$(specular inspect -q ../a.png --as-command) -q --force")
@@ -100,6 +103,7 @@ import json, sys
 r, words = json.load(open("r.json")), sys.argv[1].split()
 assert r["method"] == words[1] and r["exactness"] == ("relaxed" if words[1] == "gsd" else "exact"), r
 assert ("total_variation_bound" in r) == (words[1] == "gsd") and r.get("total_variation_bound", 0.5) > 0, r
+assert ("tree" in r) == (words[1] == "coupled"), r
 assert ("group_size" in r) == (words[1] == "gsd"), r
 assert "static" not in words or (r["groups"], r["group_delta"], r["group_distance"]) == ("static", 0.25, 1.5), r
 END

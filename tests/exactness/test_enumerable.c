@@ -142,6 +142,60 @@ static void greedy(void **state)
             }
 }
 
+static sp_status chain_stays(void *state, size_t first, const int32_t *path, size_t n, sp_error *err)
+{
+    int32_t chain[SP_ENUM_POSITIONS];
+    (void)path;
+    for (size_t i = 0; i < n; i++) chain[i] = (int32_t)i;
+    return sp_enum_keep(state, first, chain, n, err);
+}
+
+/* Runs of pathwise with branches whose tokens are not those of ar; *passes in all. */
+static size_t branched(const sp_model *model, size_t branches, size_t *passes)
+{
+    size_t different = 0;
+    sp_decoder *decoder = NULL, *plain = NULL;
+    *passes = 0;
+    SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), ROOM, err));
+    SP_TEST_OK(sp_decoder_open(&plain, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), ROOM, err));
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        for (uint64_t seed = 0; seed < 1000; seed++) {
+            sp_decode_plan plan = plan_of(&settings[i], sp_accept_find("pathwise"), seed);
+            if (plan.window == 0) plan.window = 3;
+            plan.branches = branches;
+            if (seed % 10 == 0) plan.sampling.temperature = 0;
+            SP_TEST_OK(sp_decode(decoder, model, &plan, err));
+            *passes += decoder->passes;
+            assert_int_equal(decoder->passes + decoder->accepted, SP_ENUM_POSITIONS);
+            sp_enumerable state = {0};
+            sp_model whole = sp_enum_model(&state);
+            plan.rule = sp_accept_find("ar");
+            SP_TEST_OK(sp_decode(plain, &whole, &plan, err));
+            different += memcmp(plain->tokens, decoder->tokens, SP_ENUM_POSITIONS * sizeof(int32_t)) != 0;
+        }
+    sp_decoder_close(decoder);
+    sp_decoder_close(plain);
+    return different;
+}
+
+/* Branches at the front change no token and save passes; a branch that the model does not keep is caught. */
+static void branches_at_the_front(void **state)
+{
+    (void)state;
+    sp_enumerable model_state = {0};
+    sp_model model = sp_enum_model(&model_state), wrong = model;
+    sp_model_ops ops = *model.ops;
+    ops.keep = chain_stays;
+    wrong.ops = &ops;
+    size_t passes, fewer, least;
+    assert_int_equal(branched(&model, 1, &passes), 0);
+    assert_int_equal(branched(&model, 2, &fewer), 0);
+    assert_int_equal(branched(&model, 4, &least), 0);
+    print_message("passes %zu, with 2 guesses %zu, with 4 %zu\n", passes, fewer, least);
+    assert_true(least < fewer && fewer < passes);
+    assert_true(branched(&wrong, 2, &fewer) > 0);
+}
+
 static void *no_memory(size_t bytes)
 {
     (void)bytes;
@@ -170,6 +224,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(wrong_variants_are_caught),
-        cmocka_unit_test(greedy), cmocka_unit_test(no_allocation_in_the_loop)};
+        cmocka_unit_test(greedy), cmocka_unit_test(branches_at_the_front), cmocka_unit_test(no_allocation_in_the_loop)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

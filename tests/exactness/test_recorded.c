@@ -24,6 +24,12 @@ static const setting settings[] = {
     {"coupled guided", "coupled", "uniform", 4, 2.5f, 0.7f, 0, 1},
     {"coupled top-k 3", "coupled", "left", 5, 1, 0.8f, 3, 1},
     {"coupled both", "coupled", "uniform", 5, 1.5f, 1, 3, 0.9f},
+    {"coupled 4, 2 guesses", "coupled", "uniform", 4, 1, 1, 0, 1, 2},
+    {"coupled 5, 3 guesses", "coupled", "left", 5, 1, 1, 0, 1, 3},
+    {"coupled 3, 4 guesses", "coupled", "uniform", 3, 1, 0.6f, 0, 1, 4},
+    {"coupled 2, 4 guesses", "coupled", "left", 2, 2.5f, 1, 0, 1, 4},
+    {"guesses within top-k", "coupled", "uniform", 5, 1, 1, 3, 0.9f, 3},
+    {"guesses auto", "coupled", "uniform", 0, 1, 1, 0, 1, 3},
 };
 
 static void law_of_every_sequence(void **state)
@@ -31,7 +37,7 @@ static void law_of_every_sequence(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         outcome o = measure(&settings[i], NULL, runs());
-        print_message("%-20s z %+.1f, outside %u\n", settings[i].name, o.z, o.outside);
+        print_message("%-22s z %+.1f, outside %u\n", settings[i].name, o.z, o.outside);
         assert_true(fabs(o.z) < 4);
         assert_int_equal(o.outside, 0);
         assert_int_equal(o.idle, 0);
@@ -397,9 +403,116 @@ static void wrong_variants_are_caught(void **state)
     }
 }
 
+/* Wrong: the likeliest other codes are tested as if they had been drawn. */
+static size_t likeliest_guesses(const sp_accept_window *w, size_t j, size_t most, int32_t *guesses)
+{
+    float left[SP_ENUM_CODES];
+    memcpy(left, w->rows[j].law->probability, sizeof left);
+    left[w->tokens[j]] = 0;
+    for (size_t i = 0; i < most; i++) {
+        guesses[i] = w->ops->argmax(left, NULL, w->n_codes);
+        if (left[guesses[i]] <= 0) return i;
+        left[guesses[i]] = 0;
+    }
+    return most;
+}
+
+/* Draws of a test of the i-th guess, apart from those of the rule. */
+static double other_uniform(const sp_accept_window *w, size_t i)
+{
+    return sp_uniform(w->sampling->seed, w->sampling->image, (sp_draw_purpose)50, (uint32_t)w->position,
+                      8 * w->pass + (uint32_t)i);
+}
+
+typedef struct race {
+    bool restricted; /* a guess is tested with the law it was drawn from: without the codes before it */
+    bool last_wins;
+    bool first_residual; /* what none is replaced by comes from the residual of the draft alone */
+} race;
+
+static sp_status run_race(const sp_accept_window *w, const int32_t *guesses, size_t n, race how, size_t *chosen,
+                          int32_t *token, sp_error *err)
+{
+    float p[SP_ENUM_CODES], first[SP_ENUM_CODES], *q = w->rows[0].law->probability;
+    SP_TRY(sp_sample_law(w, 0, p, err));
+    *chosen = n + 1;
+    for (size_t i = 0; i <= n; i++) {
+        int32_t x = i == 0 ? w->drafts[0] : guesses[i - 1];
+        if (sp_ratio_passes(other_uniform(w, i), (double)p[x], (double)q[x])) {
+            *chosen = i;
+            if (!how.last_wins) return SP_OK;
+        }
+        double p_left = 0, q_left = 0;
+        for (int v = 0; v < SP_ENUM_CODES; v++) p_left += (double)sp_residual(p[v], q[v]);
+        for (int v = 0; v < SP_ENUM_CODES && p_left > 0; v++)
+            p[v] = (float)((double)sp_residual(p[v], q[v]) / p_left);
+        if (i == 0) memcpy(first, p, sizeof p);
+        if (how.restricted) q[x] = 0;
+        for (int v = 0; v < SP_ENUM_CODES; v++) q_left += (double)q[v];
+        for (int v = 0; v < SP_ENUM_CODES && q_left > 0; v++) q[v] = (float)((double)q[v] / q_left);
+    }
+    if (*chosen > n)
+        *token = sp_weights_draw(how.first_residual ? first : p, w->n_codes, sp_row_uniform(w, SP_DRAW_RESIDUAL, 0));
+    return SP_OK;
+}
+
+/* Right, to show that what follows is wrong for the reason it is meant to be. */
+static sp_status race_rightly(const sp_accept_window *w, const int32_t *guesses, size_t n, size_t *chosen,
+                              int32_t *token, sp_error *err)
+{
+    return run_race(w, guesses, n, (race){.restricted = true}, chosen, token, err);
+}
+
+/* Wrong: a guess drawn without the codes before it is tested with the law that has them. */
+static sp_status with_replacement(const sp_accept_window *w, const int32_t *guesses, size_t n, size_t *chosen,
+                                  int32_t *token, sp_error *err)
+{
+    return run_race(w, guesses, n, (race){.restricted = false}, chosen, token, err);
+}
+
+/* Wrong: a later guess that passes wins over an earlier one. */
+static sp_status last_wins(const sp_accept_window *w, const int32_t *guesses, size_t n, size_t *chosen, int32_t *token,
+                           sp_error *err)
+{
+    return run_race(w, guesses, n, (race){.restricted = true, .last_wins = true}, chosen, token, err);
+}
+
+/* Wrong: when all are refused, the guesses are forgotten. */
+static sp_status first_residual(const sp_accept_window *w, const int32_t *guesses, size_t n, size_t *chosen,
+                                int32_t *token, sp_error *err)
+{
+    return run_race(w, guesses, n, (race){.restricted = true, .first_residual = true}, chosen, token, err);
+}
+
+static void wrong_guesses_are_caught(void **state)
+{
+    (void)state;
+    const sp_accept_ops *rule = sp_accept_find("coupled");
+    const struct {
+        const char *name;
+        size_t (*guess)(const sp_accept_window *, size_t, size_t, int32_t *);
+        sp_status (*choose)(const sp_accept_window *, const int32_t *, size_t, size_t *, int32_t *, sp_error *);
+        bool wrong;
+    } mutants[] = {{"right", rule->guess, race_rightly, false},
+                   {"likeliest guesses", likeliest_guesses, race_rightly, true},
+                   {"tested with replacement", rule->guess, with_replacement, true},
+                   {"last wins", rule->guess, last_wins, true},
+                   {"residual of the draft alone", rule->guess, first_residual, true}};
+    for (size_t i = 0; i < sizeof mutants / sizeof *mutants; i++) {
+        sp_accept_ops mutant = *rule;
+        mutant.guess = mutants[i].guess;
+        mutant.choose = mutants[i].choose;
+        const setting s = {mutants[i].name, "coupled", "uniform", 4, 1, 1, 0, 1, 3};
+        outcome o = measure(&s, &mutant, runs());
+        print_message("%-30s z %+.1f, outside %u\n", mutants[i].name, o.z, o.outside);
+        assert_true((fabs(o.z) >= 4 || o.outside) == mutants[i].wrong);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(law_of_every_sequence),
-                                       cmocka_unit_test(wrong_variants_are_caught)};
+                                       cmocka_unit_test(wrong_variants_are_caught),
+                                       cmocka_unit_test(wrong_guesses_are_caught)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

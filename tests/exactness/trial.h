@@ -3,6 +3,8 @@
 /* Many runs of a rule over the enumerable model through the production loop, counted against the exact law. */
 #include "enumerable.h"
 
+enum { ROOM = 24 }; /* rows for windows with branches */
+
 typedef struct setting {
     const char *name;
     const char *rule, *drafter;
@@ -10,6 +12,7 @@ typedef struct setting {
     float cfg_scale, temperature;
     int top_k;
     float top_p;
+    size_t branches; /* guesses for the first draft's position; 0 is 1 */
 } setting;
 
 typedef struct outcome {
@@ -25,7 +28,7 @@ static inline size_t runs(void) { return getenv("SP_TEST_ALL") ? 1000000 : 10000
 static inline sp_decode_plan plan_of(const setting *s, const sp_accept_ops *rule, uint64_t seed)
 {
     return (sp_decode_plan){.rule = rule ? rule : sp_accept_find(s->rule), .drafter = sp_drafter_find(s->drafter),
-                            .window = s->window,
+                            .window = s->window, .branches = s->branches,
                             .sampling = {seed, 0, s->cfg_scale, s->temperature, s->top_k, s->top_p}};
 }
 
@@ -53,7 +56,8 @@ static inline outcome measure(const setting *s, const sp_accept_ops *rule, size_
     sp_model model = sp_enum_model(&state);
     sp_decoder *decoder = NULL, *plain = NULL;
     const sp_ops *ops = sp_ops_find("auto");
-    SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, ops, SP_ENUM_POSITIONS, err));
+    size_t rows = s->branches > 1 ? ROOM : SP_ENUM_POSITIONS;
+    SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, ops, rows, err));
     SP_TEST_OK(sp_decoder_open(&plain, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, ops, SP_ENUM_POSITIONS, err));
     memset(count, 0, sizeof count);
     audited = rule ? rule : sp_accept_find(s->rule);

@@ -80,6 +80,7 @@ sp_request sp_setup_request(const sp_options *options, const sp_engine *engine)
     if (given[SP_OPTION_group_size]) request.group_size = (int)options->group_size;
     if (given[SP_OPTION_group_delta]) request.group_delta = (float)options->group_delta;
     if (given[SP_OPTION_group_distance]) request.group_distance = (float)options->group_distance;
+    if (given[SP_OPTION_tree]) request.tree = (int)options->tree;
     if (given[SP_OPTION_cfg_scale]) request.cfg_scale = (float)options->cfg_scale;
     if (given[SP_OPTION_temperature]) request.temperature = (float)options->temperature;
     if (given[SP_OPTION_top_k]) request.top_k = (int)options->top_k;

@@ -5,14 +5,14 @@ evaluate() { specular eval -q -f p.txt --output-dir out --window 8 "$@"; }
 
 case_results() {
     prompts
-    evaluate --seeds 2 --methods pathwise,ar --sweep window=4 --sweep draft-init=left --sweep temperature=1 -s 3
-    evaluate --seeds 2 --methods pathwise,ar --sweep window=4 --sweep draft-init=left --sweep temperature=1 -s 3 \
+    evaluate --seeds 2 --methods pathwise,ar --sweep draft-init=left --sweep temperature=1 -s 3
+    evaluate --seeds 2 --methods pathwise,ar --sweep draft-init=left --sweep temperature=1 -s 3 \
         --reference out/ar
     python3 "$check" evaluation out
     # Pictures are those of render, by the folder's settings.
     specular render -q -f p.txt --output-dir drawn -b 2 -s 3
     same_pictures out/ar drawn
-    same_pictures out/pathwise-window-4 drawn
+    same_pictures out/pathwise-draft-init-left drawn
     specular render -q -f p.txt --output-dir warm -b 2 -s 3 --temperature 1
     same_pictures out/pathwise-temperature-1 warm
 }

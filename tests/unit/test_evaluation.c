@@ -22,7 +22,7 @@ static json_t *element(const sp_evaluation *e, size_t setting, size_t prompt, si
     static const double total[] = {50, 25, 20, 40};
     static const int32_t tokens[2][TOKENS] = {{0, 1, 2, 0}, {0, 0, 0, 1}};
     static const int32_t passes[2][TOKENS] = {{1, 2, 3, 4}, {1, 1, 1, 2}};
-    size_t picture = prompt * IMAGES + image;
+    size_t picture = (prompt * IMAGES + image) % (PROMPTS * IMAGES);
     sp_token_score scores[TOKENS];
     float features[FEATURES] = {(float)picture + 10 * (float)setting, (float)(picture % 2)};
     sp_result result = {.tokens = tokens[setting], .pass_of_token = passes[setting], .nfe = setting ? 2 : 4,

@@ -263,51 +263,57 @@ static batch slice(const sp_context *c, size_t team, sp_pool *pool, size_t from,
                    .attention_scratch = c->attention_scratch[team]};
 }
 
-typedef struct stage {
+typedef struct stages {
     const sp_context *c;
-    size_t layer; /* the number of layers: the last norm and the head */
+    size_t layer, end; /* layer .. end - 1; the number of layers stands for the last norm and the head */
     size_t n_rows[MAX_STREAMS];
     float *logits;
-} stage;
+} stages;
 
-static void run_stage(const stage *s, const batch *b, float *logits)
+static void run_stages(const stages *s, const batch *b, float *logits)
 {
     const sp_transformer *t = s->c->t;
-    if (s->layer < t->config.layers) {
-        attention_block(s->c, b, s->layer);
-        ffn_block(s->c, b, s->layer);
-        return;
+    for (size_t layer = s->layer; layer < s->end && layer < t->config.layers; layer++) {
+        attention_block(s->c, b, layer);
+        ffn_block(s->c, b, layer);
     }
+    if (s->end <= t->config.layers) return;
     t->ops->rms_norm(b->pool, b->x, t->norm, t->config.norm_eps, b->n_rows, t->config.dim, b->norm);
     if (logits) head(s->c, b, logits);
 }
 
-/* With fewer rows a stream than this the time goes into reading the weights, and one team reads them once. */
-enum { TEAM_ROWS = 10 };
+/* With fewer rows a stream than TEAM_ROWS the time goes into reading the weights, and one team reads them once. Weights
+ * up to LOCKSTEP_BYTES stay in a shared cache; of larger ones both teams should read the same layer at the same time. */
+enum { TEAM_ROWS = 10, LOCKSTEP_BYTES = 64 << 20 };
 
 static void team_work(void *arguments, int team, int n_teams)
 {
     (void)n_teams;
-    const stage *s = arguments;
+    const stages *s = arguments;
     const sp_context *c = s->c;
     size_t from = team == 0 ? 0 : s->n_rows[0];
     batch b = slice(c, (size_t)team, c->half[team], from, s->n_rows[team]);
-    if (b.n_rows > 0) run_stage(s, &b, s->logits ? s->logits + from * c->t->config.n_codes : NULL);
+    if (b.n_rows > 0) run_stages(s, &b, s->logits ? s->logits + from * c->t->config.n_codes : NULL);
 }
 
 /* All layers over the rows set up in x, stream, position and slot, n_rows of each stream. Leaves their features in
  * norm; logits may be NULL.
  *
  * The two streams of guidance share weights and nothing else. Two teams of threads take one each, so that activations,
- * keys and values stay in the caches of their cores; they meet after every layer, so that both read the same weights
- * at the same time. */
+ * keys and values stay in the caches of their cores. */
 static void run(const sp_context *c, const size_t n_rows[MAX_STREAMS], float *logits)
 {
-    stage s = {c, 0, {n_rows[0], n_rows[1]}, logits};
-    batch whole = slice(c, 0, c->pool, 0, n_rows[0] + n_rows[1]);
-    for (; s.layer <= c->t->config.layers; s.layer++) {
-        if (c->pair && n_rows[1] >= TEAM_ROWS) sp_pool_run(c->pair, team_work, &s);
-        else run_stage(&s, &whole, logits);
+    size_t n_stages = c->t->config.layers + 1;
+    stages s = {c, 0, n_stages, {n_rows[0], n_rows[1]}, logits};
+    if (!c->pair || n_rows[1] < TEAM_ROWS) {
+        batch whole = slice(c, 0, c->pool, 0, n_rows[0] + n_rows[1]);
+        run_stages(&s, &whole, logits);
+        return;
+    }
+    size_t step = c->t->packed_bytes > LOCKSTEP_BYTES ? 1 : n_stages;
+    for (; s.layer < n_stages; s.layer = s.end) {
+        s.end = s.layer + step;
+        sp_pool_run(c->pair, team_work, &s);
     }
 }
 

@@ -2,58 +2,75 @@
 
 static const size_t ladder[SP_PACER_STEPS] = {1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128};
 
-/* Old passes count for less: the picture and the machine change. */
-static const double FADE = 0.97;
+/* Tokens a pass that windows of the ladder's sizes got on the sample model (docs/SPEED.md). Only the shape counts: what
+ * is beyond 1 is scaled by the gain. A window's later drafts improve while they wait, so what a large window gets
+ * cannot be told from the first tokens of small ones. */
+static const double typical[SP_PACER_STEPS] = {1, 1.35, 1.75, 2.05, 2.3, 2.8, 3.25, 3.6, 3.75, 3.95, 4.05, 4.1, 4.15};
 
-/* Expected tokens of a pass over n rows: one is certain, the k-th comes if the k - 1 before it did. Sizes not yet tried
- * are given the chance of the last step that was. */
-static double expected(const sp_pacer *p, size_t n)
+/* Old passes count for less, since the picture changes; so many of a size weigh as much as the typical shape. */
+static const double FADE = 0.985, SHAPE_WEIGHT = 30;
+
+/* Passes grow slower along a picture, as there is more to attend to, and when the machine has other work: most of a
+ * surprise is put down to a level that all sizes share, and a pass that was interrupted counts as OUTLIER slower. */
+static const double LEVEL_RATE = 0.1, SIZE_RATE = 0.03, OUTLIER = 0.25;
+
+/* Of two sizes as fast as each other the larger is taken: it needs fewer passes. */
+static const double TIE = 0.97;
+
+/* A size is measured by the better of SAMPLES passes, the first of which touches memory for the first time; after
+ * that one pass in PROBE looks whether a neighbour of the best size has become better. */
+enum { SAMPLES = 2, PROBE = 64 };
+
+static double tokens(const sp_pacer *p, size_t i)
 {
-    double sum = 1, reach = 1, step = 0.8;
-    for (size_t k = 2; k <= n; k++) {
-        if (p->tested[k] > 0.5) {
-            double now = (p->survived[k] + 0.2) / (p->tested[k] + 0.4);
-            step = reach > 0 ? now / reach : 0;
-            if (step > 1) step = 1;
-            reach = now < reach ? now : reach;
-        } else {
-            reach *= step;
-        }
-        sum += reach;
-    }
-    return sum;
+    double gain = (p->extra + 1) / (p->extra_typical + 1), shape = 1 + gain * (typical[i] - 1);
+    double most = (double)ladder[i];
+    if (shape > most) shape = most;
+    return (p->committed[i] + SHAPE_WEIGHT * shape) / (p->passes_of[i] + SHAPE_WEIGHT);
 }
 
 size_t sp_pacer_window(const sp_pacer *p, size_t limit)
 {
-    size_t best = 1;
+    size_t best = 0, n_measured = 0;
     double best_rate = 0;
-    for (size_t i = 0; i < SP_PACER_STEPS; i++) {
-        if (ladder[i] > limit) break;
-        /* The first size without a time is tried only from below: the last measured one must have been the best. */
-        if (p->ms[i] == 0) {
-            if (i == 0 || best == ladder[i - 1]) return ladder[i];
+    for (size_t i = 0; i < SP_PACER_STEPS && ladder[i] <= limit; i++, n_measured++) {
+        if (p->samples[i] < SAMPLES) {
+            /* A larger window takes no less time, so this is the most that it could commit a millisecond. */
+            if (i == 0 || tokens(p, i) / p->ms[i - 1] > best_rate) return ladder[i];
             break;
         }
-        double rate = expected(p, ladder[i]) / p->ms[i];
-        if (rate > best_rate) {
-            best_rate = rate;
-            best = ladder[i];
-        }
+        double rate = tokens(p, i) / p->ms[i];
+        if (rate > TIE * best_rate) best = i;
+        if (rate > best_rate) best_rate = rate;
     }
-    return best;
+    if (p->passes % (2 * PROBE) == PROBE && best + 1 < n_measured) return ladder[best + 1];
+    if (p->passes % (2 * PROBE) == 0 && best > 0) return ladder[best - 1];
+    return ladder[best];
+}
+
+static void record_time(sp_pacer *p, size_t i, double ms)
+{
+    if (p->level == 0) p->level = 1;
+    double own = ms / p->level;
+    if (p->samples[i] < SAMPLES) {
+        if (p->samples[i]++ == 0 || own < p->ms[i]) p->ms[i] = own;
+        return;
+    }
+    double surprise = own / p->ms[i] - 1;
+    if (surprise > OUTLIER) surprise = OUTLIER;
+    p->level *= 1 + LEVEL_RATE * surprise;
+    p->ms[i] *= 1 + SIZE_RATE * surprise;
 }
 
 void sp_pacer_record(sp_pacer *p, size_t window, size_t committed, double ms)
 {
-    for (size_t i = 0; i < SP_PACER_STEPS; i++) {
-        if (ladder[i] != window) continue;
-        /* A pass is never faster than its work but often slower for other reasons: lean towards the shorter times. */
-        if (p->ms[i] == 0) p->ms[i] = ms;
-        else p->ms[i] += (ms < p->ms[i] ? 0.3 : 0.05) * (ms - p->ms[i]);
-    }
-    for (size_t n = 1; n <= window && n <= SP_PACER_REACH; n++) {
-        p->tested[n] = FADE * p->tested[n] + 1;
-        p->survived[n] = FADE * p->survived[n] + (committed >= n);
-    }
+    size_t i = 0;
+    while (i < SP_PACER_STEPS && ladder[i] != window) i++;
+    if (i == SP_PACER_STEPS) return;
+    p->passes++;
+    record_time(p, i, ms);
+    p->extra = FADE * p->extra + (double)(committed - 1);
+    p->extra_typical = FADE * p->extra_typical + typical[i] - 1;
+    p->committed[i] = FADE * p->committed[i] + (double)committed;
+    p->passes_of[i] = FADE * p->passes_of[i] + 1;
 }

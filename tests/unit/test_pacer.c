@@ -1,0 +1,100 @@
+/* --window auto on simulated machines: it settles near the best window, whatever the shape of the pass times, and costs
+ * next to nothing where no window pays. */
+#include "support.h"
+
+#include "base/philox.h"
+#include "decode/pacer.h"
+
+enum { LIMIT = 128, TOKENS = 256 };
+
+typedef struct machine {
+    double row;   /* of a pass over one row, each row adds this */
+    double step;  /* each 16 rows begun add this */
+    double grows; /* a pass at the last position is so much slower than at the first */
+    double chance; /* of a draft, given those before it were right */
+} machine;
+
+static double uniform(uint32_t *draw) { return sp_philox(7, (*draw)++, 0, 0, 0).word[0] / 4294967296.0; }
+
+static double pass_ms(const machine *m, size_t n, size_t position)
+{
+    return (1 + m->row * (double)(n - 1) + m->step * (double)((n - 1) / 16)) *
+           (1 + m->grows * (double)position / TOKENS);
+}
+
+/* Milliseconds of a picture; window 0: by the pacer. */
+static double picture(const machine *m, sp_pacer *pacer, size_t window, uint32_t *draw, size_t *passes)
+{
+    double total = 0;
+    for (size_t at = 0, n, got; at < TOKENS; at += got) {
+        n = window ? window : sp_pacer_window(pacer, LIMIT);
+        assert_in_range(n, 1, LIMIT);
+        double ms = pass_ms(m, n, at) * (1 + 0.1 * uniform(draw)) * (uniform(draw) < 0.02 ? 5 : 1);
+        for (got = 1; got < n && uniform(draw) < m->chance; got++) {}
+        if (!window) sp_pacer_record(pacer, n, got, ms);
+        total += ms;
+        ++*passes;
+    }
+    return total;
+}
+
+static double pictures(const machine *m, size_t window, double *passes)
+{
+    sp_pacer pacer = {0};
+    uint32_t draw = 0;
+    size_t count = 0;
+    double total = 0;
+    for (int i = 0; i < 40; i++) total += picture(m, &pacer, window, &draw, &count);
+    *passes = (double)count / 40;
+    return total;
+}
+
+/* Machines of all kinds: rows are free, free up to 16, dear; drafts are good, typical, useless. */
+static void near_the_best(void **state)
+{
+    (void)state;
+    static const machine machines[] = {{0.001, 0, 0, 0.7},  {0.06, 0, 0.3, 0.7},   {0.01, 1, 0.3, 0.72},
+                                       {0.9, 0, 0.2, 0.75}, {0.01, 1, 0.5, 0.05}, {0.002, 0.02, 1, 0.93}};
+    static const size_t windows[] = {1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128};
+    for (size_t i = 0; i < sizeof machines / sizeof *machines; i++) {
+        double best = 1e9, plain = 0, passes, own = pictures(&machines[i], 0, &passes);
+        for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
+            double unused, time = pictures(&machines[i], windows[w], &unused);
+            if (w == 0) plain = time;
+            if (time < best) best = time;
+        }
+        if (own > 1.12 * best) fail_msg("machine %zu: %.0f ms, best window %.0f ms", i, own, best);
+        if (own > 1.03 * plain) fail_msg("machine %zu: %.0f ms, plain decoding %.0f ms", i, own, plain);
+    }
+}
+
+/* Two sizes as fast as each other: fewer passes win. */
+static void larger_of_equals(void **state)
+{
+    (void)state;
+    static const machine flat = {0, 0, 0, 0.6};
+    double own, all;
+    pictures(&flat, 0, &own);
+    pictures(&flat, LIMIT, &all);
+    assert_true(own < 1.1 * all);
+}
+
+static void stays_within_the_limit(void **state)
+{
+    (void)state;
+    sp_pacer pacer = {0};
+    for (int i = 0; i < 1000; i++) {
+        size_t n = sp_pacer_window(&pacer, 5);
+        assert_in_range(n, 1, 5);
+        sp_pacer_record(&pacer, n, n, 1);
+    }
+    sp_pacer_record(&pacer, 77, 1, 1);
+    assert_int_equal(pacer.passes, 1000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(near_the_best), cmocka_unit_test(larger_of_equals),
+                                       cmocka_unit_test(stays_within_the_limit)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

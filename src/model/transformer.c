@@ -282,8 +282,9 @@ static void run_stages(const stages *s, const batch *b, float *logits)
     if (logits) head(s->c, b, logits);
 }
 
-/* With fewer rows a stream than TEAM_ROWS the time goes into reading the weights, and one team reads them once. Weights
- * up to LOCKSTEP_BYTES stay in a shared cache; of larger ones both teams should read the same layer at the same time. */
+/* With fewer rows a stream than TEAM_ROWS the time goes into reading the weights, and one team reads them once.
+ * Weights up to LOCKSTEP_BYTES stay in a shared cache; of larger ones both teams should read the same layer at the same
+ * time. */
 enum { TEAM_ROWS = 10, LOCKSTEP_BYTES = 64 << 20 };
 
 static void team_work(void *arguments, int team, int n_teams)

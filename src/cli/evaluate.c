@@ -153,16 +153,21 @@ static sp_status visit_foreign(void *user, const char *name, sp_error *err)
                    (const char *)user, name);
 }
 
-static sp_status make_folders(const sp_evaluate *run, const char *settings_file, sp_error *err)
+static sp_status make_folders(const sp_evaluate *run, sp_error *err)
 {
     char path[SP_PATH_LIMIT];
     for (size_t s = 0; s < run->settings.count; s++) {
         SP_TRY(sp_layout_path(path, err, "%s/%s", run->options->output_dir, run->settings.items[s].name));
         SP_TRY(sp_folder_make(path, err));
     }
+    return SP_OK;
+}
+
+static sp_status write_settings(const sp_evaluate *run, const char *file, sp_error *err)
+{
     sp_text text = {0};
     sp_text_json(&text, run->head);
-    sp_status status = sp_text_write(&text, settings_file, err);
+    sp_status status = sp_text_write(&text, file, err);
     sp_text_free(&text);
     return status;
 }
@@ -178,15 +183,16 @@ sp_status sp_evaluate_enter(sp_evaluate *run, sp_error *err)
         SP_TRY(sp_json_load(&found, file, SP_JSON_LIMIT, err));
         sp_status status = compare(run, found, err);
         json_decref(found);
-        SP_TRY(status);
-        return make_folders(run, file, err);
+        return status == SP_OK && !run->options->check ? make_folders(run, err) : status;
     }
     if (run->options->check)
         return SP_FAIL(err, SP_EFORMAT, "%s: no settings.json: expected the folder of an evaluation; run eval without "
                        "--check first", folder);
     SP_TRY(sp_folder_make(folder, err));
     SP_TRY(sp_layout_each(folder, visit_foreign, (void *)(uintptr_t)folder, err));
-    return make_folders(run, file, err);
+    /* First what says whose the folder is: a run that is killed in between can be resumed. */
+    SP_TRY(write_settings(run, file, err));
+    return make_folders(run, err);
 }
 
 sp_layout_job sp_evaluate_job(const sp_evaluate *run)

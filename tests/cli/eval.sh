@@ -19,7 +19,10 @@ case_results() {
 
 case_resume() {
     prompts
+    mkdir out
+    touch out/.settings.json.99.part
     evaluate --seeds 2
+    absent out/.settings.json.99.part
     cp out/journal.jsonl before
     touch -d '2001-01-01' out/*/*.png
     evaluate --seeds 2

@@ -21,7 +21,7 @@ static json_t *element(const sp_evaluation *e, size_t setting, size_t prompt, si
 {
     static const double total[] = {50, 25, 20, 40};
     static const int32_t tokens[2][TOKENS] = {{0, 1, 2, 0}, {0, 0, 0, 1}};
-    static const int32_t passes[2][TOKENS] = {{1, 2, 3, 4}, {1, 1, 1, 2}};
+    const int32_t passes[2][TOKENS] = {{1, 2, 3, 4 + (int32_t)image}, {1, 1, 1, 2}};
     size_t picture = (prompt * IMAGES + image) % (PROMPTS * IMAGES);
     sp_token_score scores[TOKENS];
     float features[FEATURES] = {(float)picture + 10 * (float)setting, (float)(picture % 2)};
@@ -191,6 +191,19 @@ static void files(void **state)
     sp_bytes_free(&bytes);
 }
 
+static void maps_are_of_the_first_picture(void **state)
+{
+    (void)state;
+    sp_evaluation e;
+    SP_TEST_OK(open_evaluation(&e, err));
+    SP_TEST_OK(add_all(&e, err));
+    for (size_t p = 0; p < PROMPTS; p++) {
+        assert_int_equal(e.passes[p * TOKENS + 3], 4);
+        assert_int_equal(e.passes[(PROMPTS + p) * TOKENS + 3], 2);
+    }
+    sp_evaluation_close(&e);
+}
+
 static void assert_refused(sp_evaluation *e, json_t *group, const char *what)
 {
     sp_error failure = {0};
@@ -265,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures),
         cmocka_unit_test(files),
+        cmocka_unit_test(maps_are_of_the_first_picture),
         cmocka_unit_test(other_records_are_refused),
         cmocka_unit_test(memory_runs_out),
     };

@@ -179,6 +179,7 @@ def train(run, model, bpe, config, report_progress, learning_rate):
     """A trained drafter; as the other stages, it goes on where a run was stopped."""
     args, batch, held = run.args, run.args.drafter_batch, 64
     model.requires_grad_(False)
+    shutil.rmtree(run.path("drafter"), ignore_errors=True)
     prefix, tokens = pictures(run, bpe, config, args.drafter_pictures)
     features = Features(model, prefix, tokens, config)
     torch.manual_seed(args.seed + 2)
@@ -215,14 +216,22 @@ def train(run, model, bpe, config, report_progress, learning_rate):
     return {"accepted_one_ahead": round(accepted, 3)}
 
 
+def fingerprint(run):
+    described = subprocess.run([run.args.program, "info", "-m", run.args.output, "--json"], check=True,
+                               capture_output=True, text=True)
+    return json.loads(described.stdout)["model_fingerprint"]
+
+
 def export(run, drafter, config):
     folder, shape = run.path("drafter"), config["transformer"]
-    os.makedirs(folder, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    target = fingerprint(run)
+    os.makedirs(folder)
     weights.save(os.path.join(folder, "model.safetensors"), dict(drafter.state_dict()))
     described = {"model_type": "llama", "hidden_size": shape["dim"], "intermediate_size": shape["ffn_dim"],
                  "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv_heads"],
                  "num_hidden_layers": 1, "vocab_size": config["codes"]["count"], "rms_norm_eps": shape["norm_eps"],
-                 "bias": True}
+                 "bias": True, "target_fingerprint": target}
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(described, file, indent=1)
         file.write("\n")

@@ -51,7 +51,7 @@ def arguments():
     parser.add_argument("--transformer-steps", type=int, default=4500)
     parser.add_argument("--transformer-batch", type=int, default=24)
     parser.add_argument("--drafter-pictures", type=int, default=6144)
-    parser.add_argument("--drafter-steps", type=int, default=7000)
+    parser.add_argument("--drafter-steps", type=int, default=2600)
     parser.add_argument("--drafter-batch", type=int, default=8)
     parser.add_argument("--program", default="specular", help="specular, which draws the drafter's pictures")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",

@@ -39,6 +39,9 @@ typedef struct sp_relaxation {
     float group_delta;       /* a member's probability differs from the draft's by less */
     float group_distance;    /* the squared distance of the codes, scaled to length 1, is less */
     const int32_t *group_of; /* [n_codes] static groups; NULL: groups by rank, with the two limits above */
+    size_t near;             /* nearest codes whose probability may count for a draft's, below n_codes */
+    float near_delta;        /* they add at most this much, 0 to 1 */
+    float near_lambda;       /* or at most near_lambda - 1 times the draft's own, from 1; 0: near_delta holds */
 } sp_relaxation;
 
 typedef struct sp_accept_window {
@@ -56,6 +59,19 @@ typedef struct sp_accept_window {
     float *scratch;            /* [n_codes] */
     double *deviation;         /* relaxed rules add |their chance to accept - the exact one| of each tested draft */
 } sp_accept_window;
+
+/* A window whose rows are the nodes of a tree of drafts, for rules that walk. Row 0 is the last final token; row j > 0
+ * is a draft for the position of its parent's law, and has the law of the next position. Children of one row stand in
+ * the order they were drawn in, without replacement, from its rows[j].law; at temperature 0 that law is a point, and
+ * they are the likeliest of the drafter. */
+typedef struct sp_accept_tree {
+    const sp_accept_window *window; /* drafts and tokens are not used; scratch and the laws are used up */
+    const int32_t *ids;             /* [n_rows] from 1 on */
+    const int32_t *parents;         /* [n_rows] from 1 on, each below its row */
+    int32_t *path;                  /* [n_rows] out: rows from 0 on, each the parent of the next */
+    float *distance;                /* [n_codes] scratch, as order */
+    int32_t *order;
+} sp_accept_tree;
 
 /* One line of acceptance.def. */
 typedef struct sp_accept_ops {
@@ -75,6 +91,8 @@ typedef struct sp_accept_ops {
      * *token. The rows after it go to accept. */
     sp_status (*choose)(const sp_accept_window *window, const int32_t *guess, size_t n, size_t *chosen, int32_t *token,
                         sp_error *err);
+    /* Instead of accept, for rules over trees: the drafts along path, n_path - 1 of them, and then token are final. */
+    sp_status (*walk)(const sp_accept_tree *tree, size_t *n_path, int32_t *token, sp_error *err);
 } sp_accept_ops;
 
 /* NULL when there is no such rule. */

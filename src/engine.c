@@ -24,7 +24,8 @@ const char *sp_exactness_name(sp_exactness exactness)
 
 sp_engine_options sp_engine_defaults(void)
 {
-    return (sp_engine_options){.model = NULL, .device = "auto", .dtype = "auto", .kernels = "auto", .threads = 0};
+    return (sp_engine_options){.model = NULL, .device = "auto", .dtype = "auto", .kernels = "auto", .threads = 0,
+                               .drafter = NULL};
 }
 
 const char *const *sp_kernel_names(void) { return sp_ops_names(); }
@@ -39,7 +40,7 @@ __attribute__((constructor)) static void list_methods(void)
     const sp_accept_ops *const *rules = sp_accept_all();
     for (size_t i = 0; rules[i] && i < MAX_METHODS; i++)
         methods[i] = (sp_method){rules[i]->name, rules[i]->exactness, rules[i]->summary,
-                                  rules[i]->settings ? rules[i]->settings : ""};
+                                  rules[i]->settings ? rules[i]->settings : "", rules[i]->walk != NULL};
 }
 
 const sp_method *sp_methods(void) { return methods; }
@@ -141,6 +142,19 @@ static sp_status open_tokenizer(sp_engine *e, sp_error *err)
     return SP_OK;
 }
 
+/* The drafter that was asked for must be there, the one beside the model may be. */
+static sp_status open_drafter(sp_engine *e, const char *folder, sp_error *err)
+{
+    char path[4096];
+    if (!folder) {
+        SP_TRY(join(e->path, "drafter/config.json", path, sizeof path, err));
+        if (access(path, F_OK) != 0) return SP_OK;
+        SP_TRY(join(e->path, "drafter", path, sizeof path, err));
+        folder = path;
+    }
+    return sp_eagle_open(&e->drafter, folder, e->transformer, e->fingerprint, err);
+}
+
 static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
 {
     char path[4096];
@@ -154,6 +168,7 @@ static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
     e->config.codec.bf16 = e->bf16;
     SP_TRY(sp_transformer_open(&e->transformer, &e->config, e->tensors, e->ops, e->bf16, err));
     SP_TRY(fingerprint(e, err));
+    SP_TRY(open_drafter(e, o->drafter, err));
     sp_session *first;
     SP_TRY(sp_session_make(&first, e, &e->session_bytes, &e->kv_bytes, err));
     atomic_store(&e->spare, first);
@@ -187,6 +202,7 @@ void sp_engine_close(sp_engine *e)
 {
     if (!e) return;
     sp_session_close(atomic_load(&e->spare));
+    sp_eagle_close(e->drafter);
     sp_transformer_close(e->transformer);
     sp_tokenizer_close(e->tokenizer);
     sp_tensors_close(e->tensors);
@@ -208,6 +224,7 @@ sp_model_info sp_engine_info(const sp_engine *e)
         .dim = c->dim, .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
         .weight_bytes = sp_transformer_bytes(e->transformer), .session_bytes = e->session_bytes,
         .kv_bytes = e->kv_bytes, .prefix_limit = c->prefix_length, .threads = e->n_threads,
+        .drafter_parameters = e->drafter ? sp_eagle_parameters(e->drafter) : 0,
         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_p = c->top_p, .top_k = c->top_k};
 }
 

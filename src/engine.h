@@ -2,6 +2,7 @@
 #define SP_ENGINE_H
 /* What an engine holds, for engine.c and session.c. */
 #include "io/tensors.h"
+#include "model/eagle.h"
 #include "model/transformer.h"
 #include "specular.h"
 #include "text/tokenizer.h"
@@ -16,6 +17,7 @@ struct sp_engine {
     sp_tensors *tensors, *codec_tensors;
     sp_tokenizer *tokenizer; /* NULL for class-conditional models */
     sp_transformer *transformer;
+    sp_eagle *drafter; /* or NULL */
     size_t session_bytes, kv_bytes;
     /* The session that open made to learn what one needs, waiting for the first who asks. */
     _Atomic(sp_session *) spare;

@@ -6,6 +6,8 @@
 #include "acceptance/groups.h"
 #include "session.h"
 
+enum { LANTERN_K = 64 };
+
 static void take(sp_session *s)
 {
     size_t pixels = sp_codec_height(s->codec) * sp_codec_width(s->codec);
@@ -21,6 +23,12 @@ static sp_status open_parts(sp_session *s, sp_error *err)
     SP_TRY(sp_pool_open(&s->pool, e->n_threads, err));
     SP_TRY(sp_decoder_open(&s->decoder, c->n_codes, c->rows, c->columns, e->ops, SP_MAX_WINDOW, err));
     SP_TRY(sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, err));
+    if (e->drafter) {
+        sp_model model = sp_context_model(s->context);
+        SP_TRY(sp_eagle_context_open(&s->drafter, e->drafter, s->pool, s->decoder->max_window, err));
+        sp_draft_model draft = sp_eagle_model(s->drafter);
+        SP_TRY(sp_tree_open(&s->tree, &model, &draft, s->decoder->max_window, err));
+    }
     SP_TRY(sp_codec_open(&s->codec, &c->codec, e->codec_tensors, e->ops, s->pool, err));
     take(s);
     SP_TRY(sp_arena_commit(&s->arena, "picture", err));
@@ -40,6 +48,7 @@ sp_status sp_session_make(sp_session **out, sp_engine *engine, size_t *bytes, si
         return status;
     }
     *bytes = sp_context_bytes(s->context) + sp_decoder_bytes(s->decoder) + sp_codec_bytes(s->codec) + s->arena.bytes;
+    if (s->drafter) *bytes += sp_eagle_context_bytes(s->drafter) + sp_tree_bytes(s->tree);
     *kv_bytes = sp_context_kv_bytes(s->context);
     *out = s;
     return SP_OK;
@@ -56,6 +65,8 @@ void sp_session_close(sp_session *s)
 {
     if (!s) return;
     sp_codec_close(s->codec);
+    sp_tree_close(s->tree);
+    sp_eagle_context_close(s->drafter);
     sp_context_close(s->context);
     sp_decoder_close(s->decoder);
     sp_pool_close(s->pool);
@@ -69,6 +80,8 @@ sp_request sp_request_defaults(const sp_engine *e)
     return (sp_request){.prompt = "", .method = "pathwise", .window = 0, .draft_init = sp_drafter_names()[0],
                         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p,
                         .groups = "dynamic", .group_size = 10, .group_delta = 0.15f, .group_distance = 0.5f,
+                        .lantern_k = c->n_codes > LANTERN_K ? LANTERN_K : (int)c->n_codes - 1,
+                        .lantern_delta = 0.1f,
                         .pixels = true};
 }
 
@@ -109,6 +122,15 @@ sp_status sp_request_check(const sp_engine *e, const sp_request *r, sp_error *er
     SP_TRY(in_range("group-delta", (double)r->group_delta, 0, 1, err));
     SP_TRY(in_range("group-distance", (double)r->group_distance, 0, 4, err));
     SP_TRY(in_range("tree", r->tree, 0, SP_MAX_GUESSES + 1, err));
+    SP_TRY(in_range("lantern-k", r->lantern_k, 0, (double)e->config.n_codes - 1, err));
+    SP_TRY(in_range("lantern-delta", (double)r->lantern_delta, 0, 1, err));
+    SP_TRY(in_range("lantern-lambda", (double)r->lantern_lambda, 0, 1000, err));
+    if (r->lantern_lambda > 0 && r->lantern_lambda < 1)
+        return SP_FAIL(err, SP_EARG, "--lantern-lambda %g: expected 1 to 1000, or 0 for --lantern-delta",
+                       (double)r->lantern_lambda);
+    if (sp_accept_find(r->method)->walk && !e->drafter)
+        return SP_FAIL(err, SP_EARG, "--method %s: %.300s has no drafting model beside it; give its folder with "
+                       "--drafter", r->method, e->path);
     if (!r->groups || (strcmp(r->groups, "dynamic") != 0 && strcmp(r->groups, "static") != 0))
         return SP_FAIL(err, SP_EARG, "--groups '%.40s': expected dynamic or static", r->groups ? r->groups : "");
     return e->config.from_text ? SP_OK : class_number(e, r->prompt, &number, err);
@@ -132,7 +154,8 @@ static sp_relaxation relaxation_of(sp_session *s, const sp_request *r)
     const sp_model_config *c = &s->engine->config;
     sp_relaxation out = {.codes = sp_codec_codes(s->codec), .code_dim = c->codec.code_dim,
                          .group_size = (size_t)r->group_size, .group_delta = r->group_delta,
-                         .group_distance = r->group_distance};
+                         .group_distance = r->group_distance, .near = (size_t)r->lantern_k,
+                         .near_delta = r->lantern_delta, .near_lambda = r->lantern_lambda};
     if (sp_accept_find(r->method)->exactness != SP_RELAXED || strcmp(r->groups, "static") != 0) return out;
     if (s->group_size != out.group_size)
         sp_groups_build(out.codes, c->n_codes, out.code_dim, out.group_size, s->group_of);
@@ -157,7 +180,7 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     sp_decode_plan plan = {
         .rule = sp_accept_find(r->method), .drafter = sp_drafter_find(r->draft_init), .window = (size_t)r->window,
         .sampling = {r->seed, r->image, r->cfg_scale, r->temperature, r->top_k, r->top_p},
-        .relaxation = relaxation_of(s, r), .branches = r->tree > 0 ? (size_t)r->tree : 1,
+        .relaxation = relaxation_of(s, r), .tree = s->tree, .branches = (size_t)r->tree,
         .progress = r->progress, .user = r->user};
     SP_TRY(sp_session_prompt(s, r, &plan.prompt, err));
     sp_model model = sp_context_model(s->context);
@@ -183,7 +206,8 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     to->decode_ms = d->decode_ms;
     to->vq_ms = finished - decoded;
     to->total_ms = finished - start;
-    to->peak_bytes = sp_transformer_bytes(s->engine->transformer) + s->engine->session_bytes;
+    to->peak_bytes = sp_transformer_bytes(s->engine->transformer) + s->engine->session_bytes +
+                     (s->engine->drafter ? sp_eagle_bytes(s->engine->drafter) : 0);
     *result = to;
     return SP_OK;
 }

@@ -56,6 +56,7 @@ typedef struct sp_engine_options {
     const char *device;  /* "auto", "cpu" or "cuda:N" */
     const char *dtype;   /* "auto", "f32" or "bf16": arithmetic; auto is bf16 where weights and processor have it */
     const char *kernels; /* "auto" or the name of a back end, see sp_kernel_names */
+    const char *drafter; /* folder of the drafting model of eagle and lantern; NULL: model/drafter if it is there */
     int threads;         /* 0: one a processor */
 } sp_engine_options;
 
@@ -81,6 +82,7 @@ typedef struct sp_model_info {
     size_t kv_bytes;         /* of which KV */
     size_t prefix_limit;     /* tokens of a prompt that the model reads; the rest is cut */
     int threads;
+    size_t drafter_parameters; /* 0: no drafting model was loaded */
     float cfg_scale, temperature, top_p;
     int top_k;               /* sampling defaults of the checkpoint */
 } sp_model_info;
@@ -113,7 +115,11 @@ typedef struct sp_request {
     int group_size;         /* gsd: 1 to 256 codes, the draft included; 1 is sjd */
     float group_delta;      /* gsd, dynamic: members' probabilities differ from the draft's by less than this, 0 to 1 */
     float group_distance;   /* gsd, dynamic: and squared distances of codes scaled to length 1 are less, 0 to 4 */
-    int tree;               /* guesses for the first draft's position in pathwise and coupled, 1 to 8; 0: 1 */
+    int tree;               /* guesses for one position, 1 to 8; 0: 1 in pathwise and coupled, for the first draft
+                             * alone, and 8 in eagle and lantern */
+    int lantern_k;          /* lantern: nearest codes that may count, 0 to one less than the codes; 0 is eagle */
+    float lantern_delta;    /* lantern: they add at most this probability, 0 to 1 */
+    float lantern_lambda;   /* lantern: instead at most lambda - 1 times the guess's own, 1 to 1000; 0: lantern_delta */
     bool pixels;            /* run the codec; false leaves rgb NULL */
     sp_progress_call *progress;
     void *user;
@@ -171,6 +177,7 @@ typedef struct sp_method {
     sp_exactness exactness;
     const char *summary;  /* a few words for --help */
     const char *settings; /* options that few methods read and this one does, by name, separated by spaces */
+    bool needs_drafter;   /* a drafting model: info.drafter_parameters is not 0 */
 } sp_method;
 
 /* Lists for help and completion; name NULL ends them. */

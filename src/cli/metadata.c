@@ -34,6 +34,9 @@ static json_t *value_of(const sp_request *request, const char *key)
     if (strcmp(key, "group_delta") == 0) return json_real(sp_number_shortest(request->group_delta));
     if (strcmp(key, "group_distance") == 0) return json_real(sp_number_shortest(request->group_distance));
     if (strcmp(key, "tree") == 0) return request->tree > 0 ? json_integer(request->tree) : json_string("auto");
+    if (strcmp(key, "lantern_k") == 0) return json_integer(request->lantern_k);
+    if (strcmp(key, "lantern_delta") == 0) return json_real(sp_number_shortest(request->lantern_delta));
+    if (strcmp(key, "lantern_lambda") == 0) return json_real(sp_number_shortest(request->lantern_lambda));
     return NULL;
 }
 

@@ -62,6 +62,7 @@ sp_status sp_setup_engine(const sp_options *options, sp_engine **engine, sp_erro
     wanted.device = options->device;
     wanted.dtype = options->dtype;
     wanted.kernels = options->kernels;
+    wanted.drafter = options->drafter;
     wanted.threads = (int)options->threads;
     sp_status status = sp_engine_open(engine, &wanted, err);
     free(path);
@@ -81,6 +82,9 @@ sp_request sp_setup_request(const sp_options *options, const sp_engine *engine)
     if (given[SP_OPTION_group_delta]) request.group_delta = (float)options->group_delta;
     if (given[SP_OPTION_group_distance]) request.group_distance = (float)options->group_distance;
     if (given[SP_OPTION_tree]) request.tree = (int)options->tree;
+    if (given[SP_OPTION_lantern_k]) request.lantern_k = (int)options->lantern_k;
+    if (given[SP_OPTION_lantern_delta]) request.lantern_delta = (float)options->lantern_delta;
+    if (given[SP_OPTION_lantern_lambda]) request.lantern_lambda = (float)options->lantern_lambda;
     if (given[SP_OPTION_cfg_scale]) request.cfg_scale = (float)options->cfg_scale;
     if (given[SP_OPTION_temperature]) request.temperature = (float)options->temperature;
     if (given[SP_OPTION_top_k]) request.top_k = (int)options->top_k;

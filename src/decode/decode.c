@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/size.h"
+#include "decode/tree_pass.h"
 
 static double now_ms(void)
 {
@@ -192,30 +193,51 @@ static sp_status pass(sp_decoder *d, const sp_model *model, const sp_decode_plan
         d->frontier.n_guesses = plan->rule->guess(&window, *n_final, plan->branches - 1, d->frontier.guess);
     /* Drafts beyond this window, from a longer one before, were made for other tokens: they are kept as guesses. */
     if (*known < first + n) *known = first + n;
-    d->passes++;
-    d->accepted += *n_final - 1;
-    d->histogram[*n_final]++;
-    for (size_t j = 0; j < *n_final; j++) d->pass_of_token[first + j] = (int32_t)d->passes;
     return SP_OK;
+}
+
+static void count(sp_decoder *d, size_t first, size_t n_final)
+{
+    d->passes++;
+    d->accepted += n_final - 1;
+    d->histogram[n_final]++;
+    for (size_t j = 0; j < n_final; j++) d->pass_of_token[first + j] = (int32_t)d->passes;
+}
+
+/* The rows of the next window. */
+static size_t rows_of(const sp_decoder *d, const sp_decode_plan *plan)
+{
+    if (!plan->rule->drafts) return 1;
+    if (plan->window) return plan->window;
+    size_t limit = d->max_window < d->n_positions ? d->max_window : d->n_positions;
+    return plan->rule->walk ? SP_TREE_ROWS : sp_pacer_window(&d->pacer, limit);
+}
+
+static sp_status begin(const sp_model *model, const sp_decode_plan *plan, sp_error *err)
+{
+    bool guided = plan->sampling.cfg_scale != 1.0f;
+    sp_tree *tree = plan->rule->walk ? plan->tree : NULL;
+    SP_TRY(model->ops->begin(model->state, &plan->prompt, guided, tree ? tree->prefix_features : NULL, err));
+    return tree ? tree->draft.ops->begin(tree->draft.state, tree->prefix_features, guided, err) : SP_OK;
 }
 
 sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *plan, sp_error *err)
 {
     reset(d);
     double start = now_ms();
-    SP_TRY(model->ops->begin(model->state, &plan->prompt, plan->sampling.cfg_scale != 1.0f, NULL, err));
-    double begun = now_ms(), ms;
+    SP_TRY(begin(model, plan, err));
+    double begun = now_ms(), ms = 0;
     for (size_t first = 0, known = 0, n_final = 0; first < d->n_positions; first += n_final) {
-        size_t limit = d->max_window, n = 1;
-        if (plan->rule->drafts) n = plan->window ? plan->window : sp_pacer_window(&d->pacer, limit);
-        size_t asked = n;
-        if (n > limit) n = limit;
-        if (n > d->n_positions - first) n = d->n_positions - first;
-        SP_TRY(pass(d, model, plan, first, n, &known, &n_final, &ms, err));
+        size_t n = rows_of(d, plan), asked = n;
+        if (n > d->max_window) n = d->max_window;
+        if (!plan->rule->walk && n > d->n_positions - first) n = d->n_positions - first;
+        if (plan->rule->walk) SP_TRY(sp_tree_pass(d, model, plan, first, n, &n_final, err));
+        else SP_TRY(pass(d, model, plan, first, n, &known, &n_final, &ms, err));
+        count(d, first, n_final);
         d->decode_ms = now_ms() - begun;
         /* The next window may follow from what is final and from load, never from drafts, or the law of an exact rule
          * is lost: so the time is that of the model, which takes any tokens alike, without the rule's. */
-        if (plan->rule->drafts && n == asked) sp_pacer_record(&d->pacer, n, n_final, ms);
+        if (plan->rule->drafts && !plan->rule->walk && n == asked) sp_pacer_record(&d->pacer, n, n_final, ms);
         sp_progress progress = {first + n_final, d->n_positions, d->passes, d->pass_of_token};
         if (plan->progress && !plan->progress(plan->user, &progress))
             return SP_FAIL(err, SP_ECANCELLED, "interrupted after %zu of %zu tokens", first + n_final, d->n_positions);

@@ -12,13 +12,16 @@
 #include "decode/drafter.h"
 #include "decode/frontier.h"
 #include "decode/pacer.h"
+#include "decode/tree.h"
 #include "model/model.h"
 
 typedef struct sp_decode_plan {
     const sp_accept_ops *rule;
     sp_drafter *drafter;
-    size_t window; /* 0: by the decoder's pacer */
-    size_t branches; /* at the first draft of a rule that guesses: 1 to SP_MAX_GUESSES + 1; 0 is 1 */
+    size_t window; /* 0: by the decoder's pacer; for a rule that walks SP_TREE_ROWS */
+    size_t branches; /* at the first draft of a rule that guesses: 1 to SP_MAX_GUESSES + 1; 0 is 1. Of the tree of a
+                      * rule that walks: 1 to SP_TREE_WIDTH; 0 is that */
+    sp_tree *tree;   /* of a rule that walks; else it may be NULL */
     sp_sampling sampling;
     sp_relaxation relaxation; /* for relaxed rules */
     sp_model_prompt prompt;

@@ -30,6 +30,8 @@ typedef enum {
     SP_SLOT_HEAD_BIAS,       /* MLP head: [n_codes] */
     SP_SLOT_HEAD_HIDDEN,     /* MLP head: [head_hidden, dim] */
     SP_SLOT_HEAD_HIDDEN_BIAS,
+    SP_SLOT_JOIN,            /* drafter: [dim, 2 dim] over the token's row of codes and the feature before it */
+    SP_SLOT_JOIN_BIAS,       /* drafter: [dim] */
     SP_N_SLOTS
 } sp_slot;
 

@@ -116,7 +116,8 @@ static sp_status layer(const loader *l, size_t index)
     const sp_model_config *c = &l->t->config;
     sp_layer *to = &l->t->layers[index];
     size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    SP_TRY(vector(l, SP_SLOT_ATTENTION_NORM, index, c->dim, to->attention_norm));
+    if (l->family->slots[SP_SLOT_ATTENTION_NORM])
+        SP_TRY(vector(l, SP_SLOT_ATTENTION_NORM, index, c->dim, to->attention_norm));
     SP_TRY(vector(l, SP_SLOT_FFN_NORM, index, c->dim, to->ffn_norm));
     if (c->qk_norm != SP_QK_NORM_NONE) {
         SP_TRY(head_norm(l, SP_SLOT_Q_NORM, index, c->heads, false, &to->q_norm));
@@ -211,6 +212,25 @@ sp_status sp_weights_load(sp_transformer *t, const sp_tensors *tensors, sp_error
     return head(&l);
 }
 
+sp_status sp_weights_load_drafter(sp_transformer *t, const sp_family *family, const sp_tensors *tensors, sp_error *err)
+{
+    loader l = {t, tensors, family, err};
+    const sp_model_config *c = &t->config;
+    take(t);
+    t->join_bias = sp_arena_take(&t->arena, c->dim, sizeof(float));
+    SP_TRY(sp_arena_commit(&t->arena, "drafter tables", err));
+    take(t);
+    t->join_bias = sp_arena_take(&t->arena, c->dim, sizeof(float));
+    SP_TRY(need(&l, SP_SLOT_CODES, 0, SP_SHAPE2(c->n_codes, c->dim), &t->codes));
+    SP_TRY(sp_tensor_finite(t->codes, err));
+    t->parameters += t->codes->count;
+    sp_rope_tables(c, t->cosine, t->sine);
+    for (size_t i = 0; i < c->layers; i++) SP_TRY(layer(&l, i));
+    if (sp_tensors_find(tensors, family->slots[SP_SLOT_JOIN_BIAS]))
+        SP_TRY(vector(&l, SP_SLOT_JOIN_BIAS, 0, c->dim, t->join_bias));
+    return stacked(&l, (sp_slot[]){SP_SLOT_JOIN}, (size_t[]){c->dim}, 1, 0, 2 * c->dim, 0, &t->join);
+}
+
 void sp_weights_free(sp_transformer *t)
 {
     for (size_t i = 0; t->arena.memory && i < t->config.layers; i++) {
@@ -222,6 +242,7 @@ void sp_weights_free(sp_transformer *t)
     }
     sp_release(t->head.data);
     sp_release(t->head_hidden.data);
+    sp_release(t->join.data);
     sp_arena_free(&t->arena);
 }
 

@@ -6,7 +6,7 @@
 #include "model/transformer.h"
 
 typedef struct sp_layer {
-    float *attention_norm, *ffn_norm;             /* [dim] */
+    float *attention_norm, *ffn_norm;             /* [dim]; a drafter has no attention_norm */
     float *q_norm, *k_norm;                       /* [heads, head_dim], [kv_heads, head_dim], NULL without qk_norm */
     float *q_norm_bias, *k_norm_bias;             /* the same shapes, or NULL */
     sp_weight qkv, o, gate_up, down;
@@ -21,12 +21,18 @@ struct sp_transformer {
     float *norm;
     sp_weight head, head_hidden;
     float *head_bias, *head_hidden_bias; /* NULL without an MLP head */
+    sp_weight join;                      /* of a drafter, which has no prefix, norm or head */
+    float *join_bias;
     float *cosine, *sine;                /* [positions, head_dim / 2] */
     size_t parameters, packed_bytes;
     sp_arena arena; /* norms, tables, layers */
 };
 
 SP_CHECK sp_status sp_weights_load(sp_transformer *t, const sp_tensors *tensors, sp_error *err);
+
+/* The codes, the join and the layers of a drafter, under the names of family. */
+SP_CHECK sp_status sp_weights_load_drafter(sp_transformer *t, const sp_family *family, const sp_tensors *tensors,
+                                           sp_error *err);
 void sp_weights_free(sp_transformer *t);
 
 /* One row of a table as floats [width]. */

@@ -26,7 +26,7 @@ case_bad_device_and_kernels() {
 
 case_unknown_method() {
     local value
-    expect 2 "^specular: error: --method: 'sdj' is not one of ar, pathwise, sjd, coupled, gsd" \
+    expect 2 "^specular: error: --method: 'sdj' is not one of ar, pathwise, sjd, coupled, gsd, eagle, lantern" \
         specular generate -p x -o x.png --method sdj
     expect 2 "--group-size: '0' is not" specular generate -p x -o x.png --method gsd --group-size 0
     expect 2 "--group-delta: '2' is not" specular generate -p x -o x.png --method gsd --group-delta 2
@@ -36,6 +36,42 @@ case_unknown_method() {
         expect 2 "--tree: '$value' is not auto or" specular generate -p x -o x.png --tree $value
     done
     absent x.png
+}
+
+case_lantern_out_of_range() {
+    expect 2 "--tree: '9' is not" specular generate -p x -o x.png --method eagle --tree 9
+    expect 2 "^specular: error: --lantern-k 1024: expected 0 to 1023" \
+        specular generate -p x -o x.png --method lantern --lantern-k 1024
+    expect 2 "--lantern-delta: '1.5' is not" specular generate -p x -o x.png --method lantern --lantern-delta 1.5
+    expect 2 "--lantern-lambda 0.5: expected 1 to 1000, or 0" \
+        specular generate -p x -o x.png --method lantern --lantern-lambda 0.5
+    absent x.png
+}
+
+# A drafter that is missing, broken or another model's is refused in one line.
+case_bad_drafter() {
+    expect 3 "nowhere/config.json" specular generate -p x -o x.png --method eagle --drafter nowhere
+    cp -r "$SPECULAR_MODEL/drafter" other
+    sed -i 's/"hidden_size": 256/"hidden_size": 512/' other/config.json
+    expect 3 "hidden_size is 512 and the model's is 256: this is the drafter of another model" \
+        specular generate -p x -o x.png --method eagle --drafter other
+    cp "$SPECULAR_MODEL/drafter/config.json" other/config.json
+    sed -i 's/"target_fingerprint": "[0-9a-f]*"/"target_fingerprint": "0123456789abcdef"/' other/config.json
+    expect 3 "target_fingerprint is 0123456789abcdef and the model's is [0-9a-f]*: this is the drafter of another" \
+        specular generate -p x -o x.png --method eagle --drafter other
+    cp "$SPECULAR_MODEL/drafter/config.json" other/config.json
+    cp "$SPECULAR_MODEL/vq.safetensors" other/model.safetensors
+    expect 3 "embed_tokens.weight" specular generate -p x -o x.png --method eagle --drafter other
+    head -c 1000 "$SPECULAR_MODEL/drafter/model.safetensors" > other/model.safetensors
+    expect 3 "other/model.safetensors" specular generate -p x -o x.png --method lantern --drafter other
+    absent x.png
+    mkdir bare
+    ln -s "$SPECULAR_MODEL"/*.* bare
+    expect 2 "--method eagle: bare has no drafting model beside it; give its folder with --drafter" \
+        specular generate -m bare -p x -o x.png --method eagle
+    specular generate -q -m bare -p x -o a.png -s 1 --method eagle --drafter "$SPECULAR_MODEL/drafter" --tokens a.json
+    specular generate -q -p x -o b.png -s 1 --method eagle --tokens b.json
+    same a.json b.json
 }
 
 case_empty_prompt() {

@@ -93,7 +93,9 @@ case_methods_come_back() {
     local settings
     mkdir again
     for settings in '--method sjd' '--method coupled --draft-init uniform' '--method coupled --tree 3' \
-        '--method gsd --group-size 25' '--method gsd --groups static --group-delta 0.25 --group-distance 1.5'; do
+        '--method gsd --group-size 25' '--method gsd --groups static --group-delta 0.25 --group-distance 1.5' \
+        '--method eagle --tree 1' '--method lantern --lantern-delta 0.3' \
+        '--method lantern --lantern-k 8 --lantern-lambda 2 --tree 3'; do
         # shellcheck disable=SC2086
         specular generate -q -p 'red heart' -s 3 -o a.png --force --window 12 --report r.json $settings
         (cd again && eval "$(specular inspect -q ../a.png --as-command) -q --force")
@@ -101,9 +103,11 @@ case_methods_come_back() {
         python3 - "$settings" << 'END'
 import json, sys
 r, words = json.load(open("r.json")), sys.argv[1].split()
-assert r["method"] == words[1] and r["exactness"] == ("relaxed" if words[1] == "gsd" else "exact"), r
-assert ("total_variation_bound" in r) == (words[1] == "gsd") and r.get("total_variation_bound", 0.5) > 0, r
-assert ("tree" in r) == (words[1] == "coupled"), r
+relaxed = words[1] in ("gsd", "lantern")
+assert r["method"] == words[1] and r["exactness"] == ("relaxed" if relaxed else "exact"), r
+assert ("total_variation_bound" in r) == relaxed and r.get("total_variation_bound", 0.5) > 0, r
+assert ("tree" in r) == (words[1] in ("coupled", "eagle", "lantern")), r
+assert ("lantern_lambda" in r) == (words[1] == "lantern"), r
 assert ("group_size" in r) == (words[1] == "gsd"), r
 assert "static" not in words or (r["groups"], r["group_delta"], r["group_distance"]) == ("static", 0.25, 1.5), r
 END
@@ -117,9 +121,15 @@ case_methods_that_agree() {
     same a.json b.json
     specular generate -q -p 'red heart' -s 3 -o c.png --window 9 --method gsd --tokens c.json
     differ a.json c.json
+    # Without neighbours lantern is eagle.
+    specular generate -q -p 'red heart' -s 3 -o exact.png --method eagle --tokens exact.json
+    specular generate -q -p 'red heart' -s 3 -o none.png --method lantern --lantern-k 0 --tokens none.json
+    same exact.json none.json
+    specular generate -q -p 'red heart' -s 3 -o near.png --method lantern --lantern-delta 0.5 --tokens near.json
+    differ exact.json near.json
     local method
     specular generate -q -p 'red heart' -s 3 -o ar.png --method ar --temperature 0 --tokens ar.json
-    for method in sjd coupled gsd pathwise; do
+    for method in sjd coupled gsd pathwise eagle; do
         specular generate -q -p 'red heart' -s 4 -o $method.png --method $method --temperature 0 --tokens $method.json
         same ar.json $method.json
     done

@@ -49,7 +49,7 @@ case_bash_completions() {
     specular completions bash > completions
     source ./completions
     [ "$(offer specular gen)" = generate ] || fail "$(offer specular gen)"
-    [ "$(offer specular generate --draft)" = --draft-init ]
+    [ "$(offer specular generate --draft-)" = --draft-init ]
     [ "$(offer specular generate --dtype '')" = "auto f32 bf16" ] || fail "$(offer specular generate --dtype '')"
     [ "$(offer specular render --map)" = "" ]
     [[ " $(offer specular generate --method '') " == *" pathwise "* ]]

@@ -73,14 +73,10 @@ static inline sp_model sp_enum_model(sp_enumerable *state)
     return (sp_model){&ops, state, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, 1, 1};
 }
 
-/* Law of the next code: guidance, temperature, top-k with ties, top-p on the rest, by the definitions. */
-static inline void sp_enum_law(const int32_t *tokens, size_t n, const sp_sampling *s, double law[SP_ENUM_CODES])
+/* Softmax of scores: top-k with ties, top-p on the rest, by the definitions. */
+static inline void sp_enum_cut(const double score[SP_ENUM_CODES], const sp_sampling *s, double law[SP_ENUM_CODES])
 {
-    double score[SP_ENUM_CODES], total = 0;
-    for (int32_t v = 0; v < SP_ENUM_CODES; v++) {
-        double c = (double)sp_enum_logit(tokens, n, v, 0), u = (double)sp_enum_logit(tokens, n, v, 1);
-        score[v] = (u + (double)s->cfg_scale * (c - u)) / (double)s->temperature;
-    }
+    double total = 0;
     for (int v = 0; v < SP_ENUM_CODES; v++) {
         int rank = 0;
         for (int w = 0; w < SP_ENUM_CODES; w++) rank += score[w] > score[v];
@@ -95,6 +91,17 @@ static inline void sp_enum_law(const int32_t *tokens, size_t n, const sp_samplin
         kept += cut[v];
     }
     for (int v = 0; v < SP_ENUM_CODES; v++) law[v] = cut[v] / kept;
+}
+
+/* Law of the next code: guidance, temperature, then the cut. */
+static inline void sp_enum_law(const int32_t *tokens, size_t n, const sp_sampling *s, double law[SP_ENUM_CODES])
+{
+    double score[SP_ENUM_CODES];
+    for (int32_t v = 0; v < SP_ENUM_CODES; v++) {
+        double c = (double)sp_enum_logit(tokens, n, v, 0), u = (double)sp_enum_logit(tokens, n, v, 1);
+        score[v] = (u + (double)s->cfg_scale * (c - u)) / (double)s->temperature;
+    }
+    sp_enum_cut(score, s, law);
 }
 
 static inline void sp_enum_laws(const sp_sampling *s, double law[SP_ENUM_OUTCOMES])

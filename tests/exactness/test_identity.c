@@ -160,7 +160,7 @@ static void every_setting(void **state)
         }
 }
 
-/* At temperature 0 every method gives the tokens of ar. */
+/* At temperature 0 every method gives the tokens of ar; lantern only when no neighbour counts. */
 static void greedy_is_ar(void **state)
 {
     (void)state;
@@ -174,6 +174,7 @@ static void greedy_is_ar(void **state)
         r.pixels = false;
         r.temperature = 0;
         r.method = "ar";
+        r.lantern_k = 0;
         drawn plain = draw(s, &r);
         for (const sp_method *method = sp_methods(); method->name; method++)
             for (int window = 0; window <= (all() ? 32 : 16); window += 16)

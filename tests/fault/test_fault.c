@@ -162,29 +162,42 @@ static size_t heap(void)
     return info.uordblks + info.hblkhd;
 }
 
-static void generate_allocates_nothing(void **state)
+/* Besides what a text prompt costs, which is the same for every method. */
+static void allocates_nothing(sample what, bool all_methods)
 {
-    (void)state;
     sp_engine *engine = NULL;
     sp_session *session = NULL;
     const sp_result *result;
     sp_engine_options options = sp_engine_defaults();
-    options.model = TINY.model;
+    options.model = what.model;
     options.threads = 2;
     SP_TEST_OK(sp_engine_open(&engine, &options, err));
     SP_TEST_OK(sp_session_open(&session, engine, err));
+    size_t count, reading;
+    inject(0, false);
+    SP_TEST_OK(sp_prompt_tokens(engine, what.prompt, &count, err));
+    reading = calls;
     for (const sp_method *method = sp_methods(); method->name; method++) {
+        if (!all_methods && method->needs_drafter) continue;
         sp_request request = sp_request_defaults(engine);
-        request.prompt = TINY.prompt;
+        request.prompt = what.prompt;
         request.method = method->name;
         inject(0, false);
         size_t before = heap();
         SP_TEST_OK(sp_generate(session, &request, &result, err));
-        assert_int_equal(calls, 0);
-        assert_int_equal(heap(), before);
+        assert_int_equal(calls, reading);
+        /* What a prompt frees stays with the thread for a while. */
+        if (reading == 0) assert_int_equal(heap(), before);
     }
     sp_session_close(session);
     sp_engine_close(engine);
+}
+
+static void generate_allocates_nothing(void **state)
+{
+    (void)state;
+    allocates_nothing(TINY, false);
+    allocates_nothing(shipped(), true);
 }
 
 static int begin(void **state)

@@ -52,6 +52,11 @@ static void comes_back(void **state)
     for (size_t k = 0; k < COUNT; k++)
         for (size_t i = 0; i < PICTURE; i++)
             assert_int_equal(bytes.data[data + k * PICTURE + i], (uint8_t)(i * 31 + k * 7));
+    /* The sum after the data, for readers of streams, is that of the central directory, which sp_npz_check verifies. */
+    const unsigned char *descriptor = bytes.data + data + COUNT * PICTURE, *central = descriptor + 24;
+    assert_memory_equal(descriptor, "PK\x07\x08", 4);
+    assert_memory_equal(central, "PK\x01\x02", 4);
+    assert_memory_equal(descriptor + 4, central + 16, 4);
     sp_bytes_free(&bytes);
 }
 

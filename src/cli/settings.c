@@ -189,13 +189,14 @@ sp_request sp_settings_request(const sp_settings *settings, size_t i, const sp_e
     return sp_setup_request(&settings->options[i], engine);
 }
 
-/* Options of sampling and speed as --config names them. */
+/* Options of sampling and speed, and the drafter, as --config names them. */
 static json_t *options_of(const sp_options *options)
 {
     json_t *all = sp_options_json(options), *out = json_object();
     for (const sp_option *o = sp_option_table; o < sp_option_table + SP_N_OPTIONS; o++) {
         char key[WORD];
-        if (o->group != SP_GROUP_SPEED && o->group != SP_GROUP_SAMPLING) continue;
+        bool drafter = o == &sp_option_table[SP_OPTION_drafter];
+        if (o->group != SP_GROUP_SPEED && o->group != SP_GROUP_SAMPLING && !drafter) continue;
         snprintf(key, sizeof key, "%s", o->name);
         for (char *c = key; *c != '\0'; c++)
             if (*c == '-') *c = '_';

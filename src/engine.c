@@ -169,8 +169,10 @@ static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
     SP_TRY(sp_transformer_open(&e->transformer, &e->config, e->tensors, e->ops, e->bf16, err));
     SP_TRY(fingerprint(e, err));
     SP_TRY(open_drafter(e, o->drafter, err));
+    sp_tensors_drop(e->tensors);
     sp_session *first;
     SP_TRY(sp_session_make(&first, e, &e->session_bytes, &e->kv_bytes, err));
+    sp_tensors_drop(e->codec_tensors);
     atomic_store(&e->spare, first);
     return SP_OK;
 }

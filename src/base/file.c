@@ -113,6 +113,11 @@ sp_status sp_map_open(const char *path, sp_map *out, sp_error *err)
     return SP_OK;
 }
 
+void sp_map_drop(const sp_map *map)
+{
+    if (map->data) madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED);
+}
+
 void sp_map_close(sp_map *map)
 {
     /* The pages came from mmap, so removing const is lawful. */

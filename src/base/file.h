@@ -23,6 +23,7 @@ typedef struct sp_map {
 } sp_map;
 
 SP_CHECK sp_status sp_map_open(const char *path, sp_map *out, sp_error *err);
+void sp_map_drop(const sp_map *map); /* gives its memory back; what is read again is read from the file again */
 void sp_map_close(sp_map *map);
 
 /* An atomic write in pieces. commit or discard ends it; after a failed write call discard. Character devices such as

@@ -244,6 +244,11 @@ sp_status sp_tensors_parse(sp_tensors **out, const char *name, const void *data,
     return finish(out, status, err);
 }
 
+void sp_tensors_drop(const sp_tensors *tensors)
+{
+    for (size_t i = 0; i < tensors->n_shards; i++) sp_map_drop(&tensors->shards[i].map);
+}
+
 void sp_tensors_close(sp_tensors *tensors)
 {
     if (!tensors) return;

@@ -33,6 +33,8 @@ typedef struct sp_tensors sp_tensors;
 
 /* path is a .safetensors file, a .safetensors.index.json, or a folder with model.safetensors[.index.json]. */
 SP_CHECK sp_status sp_tensors_open(sp_tensors **out, const char *path, sp_error *err);
+/* Gives the memory of mapped files back once what was needed is copied; tensors stay readable. */
+void sp_tensors_drop(const sp_tensors *tensors);
 void sp_tensors_close(sp_tensors *tensors);
 
 size_t sp_tensors_count(const sp_tensors *tensors);

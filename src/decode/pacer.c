@@ -7,8 +7,9 @@ static const size_t ladder[SP_PACER_STEPS] = {1, 2, 4, 6, 8, 12, 16, 24, 32, 48,
  * cannot be told from the first tokens of small ones. */
 static const double typical[SP_PACER_STEPS] = {1, 1.35, 1.75, 2.05, 2.3, 2.8, 3.25, 3.6, 3.75, 3.95, 4.05, 4.1, 4.15};
 
-/* Old passes count for less, since the picture changes; so many of a size weigh as much as the typical shape. */
-static const double FADE = 0.985, SHAPE_WEIGHT = 30;
+/* Old passes count for less, since the picture changes. GAIN_WEIGHT tokens of a gain of 1 come before the first,
+ * because a picture's first passes, with little to go on, get few. */
+static const double FADE = 0.985, GAIN_WEIGHT = 15;
 
 /* Passes grow slower along a picture, as there is more to attend to, and when the machine has other work: most of a
  * surprise is put down to a level that all sizes share, and a pass that was interrupted counts as OUTLIER slower. */
@@ -19,14 +20,15 @@ static const double TIE = 0.97;
 
 /* A size is measured by the better of SAMPLES passes, the first of which touches memory for the first time; after
  * that one pass in PROBE looks whether a neighbour of the best size has become better. */
-enum { SAMPLES = 2, PROBE = 64 };
+enum { SAMPLES = 2, PROBE = 40 };
 
+/* What a window of size i gets where drafts are as good as they are now. The gain is all that is learned about drafts:
+ * what each size got by itself depends on where in a picture it was tried, and misleads. */
 static double tokens(const sp_pacer *p, size_t i)
 {
-    double gain = (p->extra + 1) / (p->extra_typical + 1), shape = 1 + gain * (typical[i] - 1);
-    double most = (double)ladder[i];
-    if (shape > most) shape = most;
-    return (p->committed[i] + SHAPE_WEIGHT * shape) / (p->passes_of[i] + SHAPE_WEIGHT);
+    double gain = p->extra_typical > 0 ? p->extra / p->extra_typical : 1;
+    double shape = 1 + gain * (typical[i] - 1), most = (double)ladder[i];
+    return shape < most ? shape : most;
 }
 
 size_t sp_pacer_window(const sp_pacer *p, size_t limit)
@@ -69,8 +71,12 @@ void sp_pacer_record(sp_pacer *p, size_t window, size_t committed, double ms)
     if (i == SP_PACER_STEPS) return;
     p->passes++;
     record_time(p, i, ms);
+    /* A window of one says nothing about drafts. In one longer than the last the later drafts are new, and it gets less
+     * than it would in the long run. */
+    bool tells = window > 1 && window <= p->last;
+    p->last = window;
+    if (!tells) return;
+    if (p->extra_typical == 0) p->extra = p->extra_typical = GAIN_WEIGHT;
     p->extra = FADE * p->extra + (double)(committed - 1);
     p->extra_typical = FADE * p->extra_typical + typical[i] - 1;
-    p->committed[i] = FADE * p->committed[i] + (double)committed;
-    p->passes_of[i] = FADE * p->passes_of[i] + 1;
 }

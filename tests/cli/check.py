@@ -200,10 +200,11 @@ def terminal(wanted, *variables):
 
 
 def bar():
-    """A bar with colour on a terminal, none under NO_COLOR, taken away at the end."""
-    command = ["specular", "generate", "-p", "x", "-s", "1", "-o", "t.png", "--force"]
+    """A bar with colour on a terminal, none under NO_COLOR, taken away at the end. Slow enough to be drawn."""
+    slowly = ["-b", "3", "--method", "ar", "--dtype", "f32", "-t", "1"]
+    command = ["specular", "generate", "-p", "x", "-s", "1", "-o", "t.png", "--force", *slowly]
     output = on_terminal(command, ["TERM=xterm"])
-    shape = rb"\r\033\[K1/1 \[\033\[32m#+-+\033\[0m\] \d+/\d+ tokens, [\d.]+ a pass, \d+ s left"
+    shape = rb"\r\033\[K[1-3]/3 \[\033\[32m#+-+\033\[0m\] \d+/\d+ tokens, [\d.]+ a pass, \d+ s left"
     assert re.search(shape, output), output
     assert b"\r\033[Kspecular: t.png: seed 1" in output, output
     plain = on_terminal(command, ["TERM=xterm", "NO_COLOR=1"])

@@ -12,8 +12,9 @@
 extern sp_op_gemm SP_CPU(gemm);
 extern sp_op_gemm_scratch SP_CPU(gemm_scratch);
 
-/* With a row or two the weights' stream is all there is: its lines are asked for AHEAD bytes before they are needed. */
-enum { MAX_ROWS = SP_LANES == 16 ? 6 : 2, FEW_ROWS = 2, AHEAD = 2048 };
+/* With a row or two the weights' stream is all there is: two panels make two streams, and their lines are asked for
+ * AHEAD bytes before they are needed. */
+enum { MAX_ROWS = SP_LANES == 16 ? 6 : 2, FEW_ROWS = 2, MAX_PANELS = 2, AHEAD = 2048 };
 
 typedef struct job {
     const sp_weight *w;
@@ -35,58 +36,74 @@ static inline void finish(float *y, sp_vec sum, size_t live, sp_gemm_mode mode)
     }
 }
 
-/* rows and dtype are constants where this is inlined, so that the accumulators live in registers. */
-static inline __attribute__((always_inline)) void tile(const job *j, const void *panel, size_t column, size_t row,
-                                                       const size_t rows, const sp_dtype dtype)
+/* rows, panels and dtype are constants where this is inlined, so that the accumulators live in registers. */
+static inline __attribute__((always_inline)) void tile(const job *j, const unsigned char *panel, size_t column,
+                                                       size_t row, const size_t rows, const size_t panels,
+                                                       const sp_dtype dtype)
 {
-    sp_vec sum[MAX_ROWS][SP_PANEL_VECTORS];
-    const size_t step = SP_PANEL * (dtype == SP_BF16 ? 2 : 4);
+    sp_vec sum[MAX_ROWS][MAX_PANELS * SP_PANEL_VECTORS];
+    const size_t step = SP_PANEL * (dtype == SP_BF16 ? 2 : 4), vectors = panels * SP_PANEL_VECTORS;
     const float *x = j->x + row * j->x_stride;
     for (size_t r = 0; r < rows; r++)
-        for (size_t v = 0; v < SP_PANEL_VECTORS; v++) sum[r][v] = sp_vec_set(0);
+        for (size_t v = 0; v < vectors; v++) sum[r][v] = sp_vec_set(0);
     for (size_t i = 0; i < j->w->k; i++) {
-        sp_vec weight[SP_PANEL_VECTORS];
-        for (size_t line = 0; rows <= FEW_ROWS && line < step; line += 64)
-            _mm_prefetch((const char *)panel + i * step + AHEAD + line, _MM_HINT_T0);
-        for (size_t v = 0; v < SP_PANEL_VECTORS; v++) weight[v] = sp_panel_load(panel, dtype, i, v);
+        sp_vec weight[MAX_PANELS * SP_PANEL_VECTORS];
+        for (size_t p = 0; p < panels; p++) {
+            const unsigned char *from = panel + p * j->w->k * step;
+            for (size_t line = 0; rows <= FEW_ROWS && line < step; line += 64)
+                _mm_prefetch((const char *)from + i * step + AHEAD + line, _MM_HINT_T0);
+            for (size_t v = 0; v < SP_PANEL_VECTORS; v++)
+                weight[p * SP_PANEL_VECTORS + v] = sp_panel_load(from, dtype, i, v);
+        }
         for (size_t r = 0; r < rows; r++) {
             sp_vec value = sp_vec_set(x[r * j->x_stride + i]);
-            for (size_t v = 0; v < SP_PANEL_VECTORS; v++) sum[r][v] = sp_vec_fma(value, weight[v], sum[r][v]);
+            for (size_t v = 0; v < vectors; v++) sum[r][v] = sp_vec_fma(value, weight[v], sum[r][v]);
         }
     }
     for (size_t r = 0; r < rows; r++) {
-        for (size_t v = 0; v < SP_PANEL_VECTORS; v++) {
+        for (size_t v = 0; v < vectors; v++) {
             size_t at = column + v * SP_LANES;
             finish(j->y + (row + r) * j->y_stride + at, sum[r][v], at < j->w->n ? j->w->n - at : 0, j->mode);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void panel_rows(const job *j, const void *panel, size_t column,
+static inline __attribute__((always_inline)) void panel_rows(const job *j, const unsigned char *panel, size_t column,
                                                              const sp_dtype dtype)
 {
     size_t row = 0;
-    for (; row + MAX_ROWS <= j->n_rows; row += MAX_ROWS) tile(j, panel, column, row, MAX_ROWS, dtype);
+    for (; row + MAX_ROWS <= j->n_rows; row += MAX_ROWS) tile(j, panel, column, row, MAX_ROWS, 1, dtype);
     switch (j->n_rows - row) {
 #if SP_LANES == 16
-    case 5: tile(j, panel, column, row, 5, dtype); break;
-    case 4: tile(j, panel, column, row, 4, dtype); break;
-    case 3: tile(j, panel, column, row, 3, dtype); break;
-    case 2: tile(j, panel, column, row, 2, dtype); break;
+    case 5: tile(j, panel, column, row, 5, 1, dtype); break;
+    case 4: tile(j, panel, column, row, 4, 1, dtype); break;
+    case 3: tile(j, panel, column, row, 3, 1, dtype); break;
+    case 2: tile(j, panel, column, row, 2, 1, dtype); break;
 #endif
-    case 1: tile(j, panel, column, row, 1, dtype); break;
+    case 1: tile(j, panel, column, row, 1, 1, dtype); break;
     default: break;
     }
+}
+
+/* A row or two against two panels. */
+static inline __attribute__((always_inline)) void few_rows(const job *j, const unsigned char *panel, size_t column,
+                                                           const sp_dtype dtype)
+{
+    if (j->n_rows == 1) tile(j, panel, column, 0, 1, MAX_PANELS, dtype);
+    else tile(j, panel, column, 0, FEW_ROWS, MAX_PANELS, dtype);
 }
 
 static void work(void *arguments, int thread, int n_threads)
 {
     const job *j = arguments;
-    size_t first, last, element = j->w->dtype == SP_BF16 ? 2 : 4;
+    size_t first, last, element = j->w->dtype == SP_BF16 ? 2 : 4, panels;
     sp_pool_share(j->w->n, SP_PANEL, thread, n_threads, &first, &last);
-    for (size_t column = first; column < last; column += SP_PANEL) {
+    for (size_t column = first; column < last; column += panels * SP_PANEL) {
         const unsigned char *panel = (const unsigned char *)j->w->data + column * j->w->k * element;
-        if (j->w->dtype == SP_BF16) panel_rows(j, panel, column, SP_BF16);
+        panels = j->n_rows <= FEW_ROWS && column + SP_PANEL < last ? MAX_PANELS : 1;
+        if (panels == MAX_PANELS && j->w->dtype == SP_BF16) few_rows(j, panel, column, SP_BF16);
+        else if (panels == MAX_PANELS) few_rows(j, panel, column, SP_F32);
+        else if (j->w->dtype == SP_BF16) panel_rows(j, panel, column, SP_BF16);
         else panel_rows(j, panel, column, SP_F32);
     }
 }

@@ -1,5 +1,7 @@
 #include "decode/pacer.h"
 
+#include <stdbool.h>
+
 static const size_t ladder[SP_PACER_STEPS] = {1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128};
 
 /* Tokens a pass that windows of the ladder's sizes got on the sample model (docs/SPEED.md). Only the shape counts: what

@@ -12,7 +12,6 @@
  *
  * It knows how many tokens became final and how long passes took, and no draft: an exact rule keeps its law under any
  * choice of windows that does not look at drafts (docs/rules/sjd.md). */
-#include <stdbool.h>
 #include <stddef.h>
 
 enum { SP_PACER_STEPS = 13 };

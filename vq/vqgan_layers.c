@@ -141,6 +141,7 @@ sp_status sp_vq_layer_load(sp_vq_loader *l, sp_vq_layer *layer, sp_error *err)
 {
     size_t k = layer->in.channels, n = layer->out.channels;
     const char *name = layer->name;
+    sp_tensors_drop(l->tensors); /* of the layers before: at its peak loading holds one layer twice, not all */
     switch (layer->kind) {
     case SP_VQ_CONV:
         return load_map(l, name, "", n, k, 3, &layer->map[0], err);

@@ -43,8 +43,8 @@ typedef struct sp_chain_rows {
 typedef struct sp_latent_model_ops {
     sp_status (*begin)(void *state, const sp_model_prompt *prompt, const sp_latent_guidance *guidance, sp_error *err);
     /* Feeds latents[0] as the token of position first - 1 (ignored at first = 0, where row 0 follows the prompt),
-     * latents[j] as that of first - 1 + j; row j holds the condition of position first + j until the next call. What was
-     * stored for these positions and for everything after is replaced. n is at least 1 and at most max_window. */
+     * latents[j] as that of first - 1 + j; row j holds the condition of position first + j until the next call. What
+     * was stored for these positions and for everything after is replaced. n is at least 1 and at most max_window. */
     sp_status (*condition)(void *state, size_t first, size_t n, const float *latents, sp_error *err);
     void (*step)(void *state, const sp_chain_rows *rows);
     /* tokens [n, dim] of the last states [n, dim]; they may be one array. */

@@ -114,6 +114,7 @@ static sp_status stacked(const loader *l, const sp_slot *slots, const size_t *ro
 static sp_status layer(const loader *l, size_t index)
 {
     const sp_model_config *c = &l->t->config;
+    sp_tensors_drop(l->tensors); /* of the layers before: at its peak loading holds one layer twice, not all */
     sp_layer *to = &l->t->layers[index];
     size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     if (l->family->slots[SP_SLOT_ATTENTION_NORM])

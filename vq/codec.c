@@ -24,14 +24,19 @@ struct sp_codec {
     float *pixels; /* [height, width, 3] */
 };
 
+static const sp_codec_ops *find(const char *kind)
+{
+    for (size_t i = 0; i < sizeof codecs / sizeof *codecs; i++)
+        if (strcmp(codecs[i]->name, kind) == 0) return codecs[i];
+    return NULL;
+}
+
 sp_status sp_codec_open(sp_codec **out, const sp_codec_config *config, const sp_tensors *tensors, const sp_ops *ops,
                         sp_pool *pool, sp_error *err)
 {
-    const sp_codec_ops *found = NULL;
+    const sp_codec_ops *found = find(config->kind);
     size_t count = 0, height = 0, width = 0;
     *out = NULL;
-    for (size_t i = 0; i < sizeof codecs / sizeof *codecs; i++)
-        if (strcmp(codecs[i]->name, config->kind) == 0) found = codecs[i];
     if (!found)
         return SP_FAIL(err, SP_EUNSUPPORTED, "codec: kind '%s' is not known here: expected a name of codecs.def",
                        config->kind);
@@ -59,7 +64,12 @@ size_t sp_codec_height(const sp_codec *codec) { return codec->height; }
 
 size_t sp_codec_width(const sp_codec *codec) { return codec->width; }
 
-const float *sp_codec_codes(const sp_codec *codec) { return codec->ops->codes(codec->state); }
+bool sp_codec_continuous(const sp_codec *codec) { return codec->ops->continuous; }
+
+const float *sp_codec_codes(const sp_codec *codec)
+{
+    return codec->ops->continuous ? NULL : codec->ops->codes(codec->state);
+}
 
 size_t sp_codec_bytes(const sp_codec *codec)
 {
@@ -73,14 +83,15 @@ static uint8_t grey(float x)
     return (uint8_t)(value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value);
 }
 
-sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, sp_error *err)
+static sp_status needs(const sp_codec *codec, bool continuous, sp_error *err)
 {
-    const sp_codec_config *c = &codec->config;
-    for (size_t i = 0; i < c->rows * c->columns; i++)
-        if (tokens[i] < 0 || (size_t)tokens[i] >= c->n_codes)
-            return SP_FAIL(err, SP_EARG, "token %zu is %d: expected 0 to %zu, the codes of this model", i,
-                           (int)tokens[i], c->n_codes - 1);
-    SP_TRY(codec->ops->decode(codec->state, tokens, codec->pixels, err));
+    if (codec->ops->continuous == continuous) return SP_OK;
+    return SP_FAIL(err, SP_EUNSUPPORTED, "codec: the tokens of '%s' are %s: found %s; give it those of its own model",
+                   codec->ops->name, continuous ? "codes" : "latents", continuous ? "latents" : "codes");
+}
+
+static sp_status to_bytes(const sp_codec *codec, uint8_t *rgb, sp_error *err)
+{
     for (size_t i = 0; i < codec->height * codec->width * 3; i++) {
         if (!isfinite(codec->pixels[i]))
             return SP_FAIL(err, SP_EFORMAT,
@@ -91,9 +102,39 @@ sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, 
     return SP_OK;
 }
 
+sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, sp_error *err)
+{
+    const sp_codec_config *c = &codec->config;
+    SP_TRY(needs(codec, false, err));
+    for (size_t i = 0; i < c->rows * c->columns; i++)
+        if (tokens[i] < 0 || (size_t)tokens[i] >= c->n_codes)
+            return SP_FAIL(err, SP_EARG, "token %zu is %d: expected 0 to %zu, the codes of this model", i,
+                           (int)tokens[i], c->n_codes - 1);
+    SP_TRY(codec->ops->decode(codec->state, tokens, codec->pixels, err));
+    return to_bytes(codec, rgb, err);
+}
+
+sp_status sp_codec_decode_latents(sp_codec *codec, const float *latents, uint8_t *rgb, sp_error *err)
+{
+    const sp_codec_config *c = &codec->config;
+    SP_TRY(needs(codec, true, err));
+    for (size_t i = 0; i < c->rows * c->columns * c->code_dim; i++)
+        if (!isfinite(latents[i]))
+            return SP_FAIL(err, SP_EARG, "token %zu has %g at %zu: expected numbers", i / c->code_dim,
+                           (double)latents[i], i % c->code_dim);
+    SP_TRY(codec->ops->decode_latents(codec->state, latents, codec->pixels, err));
+    return to_bytes(codec, rgb, err);
+}
+
+static size_t feature_width(const sp_codec_config *config)
+{
+    const sp_codec_ops *ops = find(config->kind);
+    return ops && ops->continuous ? 2 * config->z_channels : config->z_channels;
+}
+
 size_t sp_codec_features(const sp_codec_config *config, const sp_tensors *tensors)
 {
-    return sp_tensors_find(tensors, "encoder.conv_in.weight") ? config->z_channels : 0;
+    return sp_tensors_find(tensors, "encoder.conv_in.weight") ? feature_width(config) : 0;
 }
 
 static void take_pixels(sp_codec *codec, const uint8_t *rgb)
@@ -103,15 +144,29 @@ static void take_pixels(sp_codec *codec, const uint8_t *rgb)
 
 sp_status sp_codec_encode(sp_codec *codec, const uint8_t *rgb, int32_t *tokens, sp_error *err)
 {
+    SP_TRY(needs(codec, false, err));
     take_pixels(codec, rgb);
     return codec->ops->encode(codec->state, codec->pixels, tokens, err);
+}
+
+sp_status sp_codec_encode_latents(sp_codec *codec, const uint8_t *rgb, float *latents, sp_error *err)
+{
+    const sp_codec_config *c = &codec->config;
+    SP_TRY(needs(codec, true, err));
+    take_pixels(codec, rgb);
+    SP_TRY(codec->ops->encode_latents(codec->state, codec->pixels, latents, err));
+    for (size_t i = 0; i < c->rows * c->columns * c->code_dim; i++)
+        if (!isfinite(latents[i]))
+            return SP_FAIL(err, SP_EFORMAT, "codec: token %zu came out with %g at %zu: expected numbers; the weights "
+                           "overflow, fetch them again", i / c->code_dim, (double)latents[i], i % c->code_dim);
+    return SP_OK;
 }
 
 sp_status sp_codec_describe(sp_codec *codec, const uint8_t *rgb, float *features, sp_error *err)
 {
     take_pixels(codec, rgb);
     SP_TRY(codec->ops->features(codec->state, codec->pixels, features, err));
-    for (size_t i = 0; i < codec->config.z_channels; i++)
+    for (size_t i = 0; i < feature_width(&codec->config); i++)
         if (!isfinite(features[i]))
             return SP_FAIL(err, SP_EFORMAT, "codec: feature %zu of a picture came out as %g: expected a number; the "
                            "weights overflow, fetch them again", i, (double)features[i]);

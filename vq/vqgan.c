@@ -4,21 +4,16 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "vq/vqgan_layers.h"
+#include "vq/network.h"
 
 extern const sp_codec_ops sp_codec_vqgan;
 
-typedef struct network {
-    sp_vq_layer *layers;
-    size_t n;
-} network;
-
 typedef struct vqgan {
     sp_codec_config config;
-    network decoder, encoder; /* the encoder has no layers when the checkpoint has none */
-    float *codes;             /* [n_codes, code_dim], normalised if that is asked */
-    float *offsets;           /* [n_codes] -|code|^2 / 2, NULL when the codes are normalised */
-    sp_weight codebook;       /* codes, for the nearest one; f32 always: near codes are one bf16 apart */
+    sp_vq_network decoder, encoder; /* the encoder has no layers when the checkpoint has none */
+    float *codes;                   /* [n_codes, code_dim], normalised if that is asked */
+    float *offsets;                 /* [n_codes] -|code|^2 / 2, NULL when the codes are normalised */
+    sp_weight codebook;             /* codes, for the nearest one; f32 always: near codes are one bf16 apart */
     sp_vq_map quant, post_quant;
     size_t weight_bytes;
     sp_arena parameters, activations;
@@ -28,37 +23,6 @@ typedef struct vqgan {
 /* Positions whose scores against all codes exist at once. */
 enum { SCORE_ROWS = 16 };
 
-static sp_status check(const sp_codec_config *c, sp_error *err)
-{
-    const struct { const char *name; size_t value, most; } limits[] = {
-        {"rows", c->rows, 1024}, {"columns", c->columns, 1024}, {"channels", c->channels, 4096},
-        {"z_channels", c->z_channels, 4096}, {"code_dim", c->code_dim, 4096}, {"n_codes", c->n_codes, 1 << 22},
-        {"groups", c->groups, 1024}, {"blocks_per_level", c->blocks_per_level, 16},
-    };
-    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
-        if (limits[i].value < 1 || limits[i].value > limits[i].most)
-            return SP_FAIL(err, SP_EFORMAT, "vq: %s is %zu: expected 1 to %zu", limits[i].name, limits[i].value,
-                           limits[i].most);
-    for (size_t i = 0; i < c->n_levels; i++) {
-        size_t mult = c->channel_mult[i];
-        if (mult < 1 || mult > 64)
-            return SP_FAIL(err, SP_EFORMAT, "vq: channel_mult %zu is %zu: expected 1 to 64", i, mult);
-        if (c->channels * mult % c->groups != 0)
-            return SP_FAIL(err, SP_EFORMAT, "vq: level %zu has %zu channels: expected a multiple of the %zu groups",
-                           i, c->channels * mult, c->groups);
-    }
-    return SP_OK;
-}
-
-static sp_status plan(network *net, const sp_codec_config *c, sp_vq_side side, sp_error *err)
-{
-    net->n = sp_vq_plan(c, side, NULL);
-    net->layers = sp_alloc(net->n, sizeof *net->layers);
-    if (!net->layers) return SP_FAIL(err, SP_ENOMEM, "vq: no memory for the list of its layers");
-    sp_vq_plan(c, side, net->layers);
-    return SP_OK;
-}
-
 static void take_parameters(vqgan *g)
 {
     const sp_codec_config *c = &g->config;
@@ -67,8 +31,8 @@ static void take_parameters(vqgan *g)
     g->post_quant.bias = sp_arena_take(a, c->z_channels, sizeof(float));
     g->quant.bias = sp_arena_take(a, c->code_dim, sizeof(float));
     if (!c->l2_normalised) g->offsets = sp_arena_take(a, c->n_codes, sizeof(float));
-    for (size_t i = 0; i < g->decoder.n; i++) sp_vq_layer_take(&g->decoder.layers[i], a);
-    for (size_t i = 0; i < g->encoder.n; i++) sp_vq_layer_take(&g->encoder.layers[i], a);
+    sp_vq_network_take(&g->decoder, a);
+    sp_vq_network_take(&g->encoder, a);
 }
 
 static sp_status load_codes(vqgan *g, sp_vq_loader *loader, sp_error *err)
@@ -100,14 +64,12 @@ static sp_status load(vqgan *g, sp_vq_loader *loader, sp_error *err)
     take_parameters(g);
     SP_TRY(load_codes(g, loader, err));
     SP_TRY(sp_vq_matrix_load(loader, "post_quant_conv", c->z_channels, c->code_dim, &g->post_quant, err));
-    for (size_t i = 0; i < g->decoder.n; i++) SP_TRY(sp_vq_layer_load(loader, &g->decoder.layers[i], err));
+    SP_TRY(sp_vq_network_load(loader, &g->decoder, err));
     if (g->encoder.n == 0) return SP_OK;
     SP_TRY(sp_vq_matrix_load(loader, "quant_conv", c->code_dim, c->z_channels, &g->quant, err));
-    for (size_t i = 0; i < g->encoder.n; i++) SP_TRY(sp_vq_layer_load(loader, &g->encoder.layers[i], err));
-    return SP_OK;
+    return sp_vq_network_load(loader, &g->encoder, err);
 }
 
-/* One set of buffers serves every layer of both networks. */
 static sp_status make_room(vqgan *g, sp_error *err)
 {
     const sp_codec_config *c = &g->config;
@@ -115,32 +77,16 @@ static sp_status make_room(vqgan *g, sp_error *err)
     size_t widest = c->code_dim > c->z_channels ? c->code_dim : c->z_channels;
     size_t scratch = sp_vq_matrix_scratch(&g->run, widest);
     if (g->encoder.n && floats < SCORE_ROWS * c->n_codes) floats = SCORE_ROWS * c->n_codes;
-    for (size_t i = 0; i < g->decoder.n + g->encoder.n; i++) {
-        const sp_vq_layer *layer = i < g->decoder.n ? &g->decoder.layers[i] : &g->encoder.layers[i - g->decoder.n];
-        size_t own, bytes = sp_vq_layer_scratch(&g->run, layer);
-        SP_TRY(sp_vq_layer_floats(layer, &own, err));
-        if (own > floats) floats = own;
-        if (bytes > scratch) scratch = bytes;
-    }
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < 3; i++) g->run.buffer[i] = sp_arena_take(&g->activations, floats, sizeof(float));
-        g->run.scratch = sp_arena_take(&g->activations, scratch, 1);
-        if (pass == 0) SP_TRY(sp_arena_commit(&g->activations, "codec activations", err));
-    }
-    return SP_OK;
-}
-
-static void close_network(network *net)
-{
-    for (size_t i = 0; net->layers && i < net->n; i++) sp_vq_layer_free(&net->layers[i]);
-    sp_release(net->layers);
+    SP_TRY(sp_vq_network_fit(&g->decoder, &g->run, &floats, &scratch, err));
+    SP_TRY(sp_vq_network_fit(&g->encoder, &g->run, &floats, &scratch, err));
+    return sp_vq_run_open(&g->run, &g->activations, floats, scratch, err);
 }
 
 static void close(void *state)
 {
     vqgan *g = state;
-    close_network(&g->decoder);
-    close_network(&g->encoder);
+    sp_vq_network_free(&g->decoder);
+    sp_vq_network_free(&g->encoder);
     sp_release(g->codebook.data);
     sp_release(g->quant.weight.data);
     sp_release(g->post_quant.weight.data);
@@ -155,13 +101,16 @@ static sp_status open(void **state, const sp_codec_config *config, const sp_tens
     sp_status status;
     sp_vq_loader loader = {tensors, ops, config->bf16, 0};
     *state = NULL;
-    SP_TRY(check(config, err));
+    SP_TRY(sp_vq_check(config, err));
+    if (config->n_codes < 1 || config->n_codes > 1 << 22)
+        return SP_FAIL(err, SP_EFORMAT, "vq: n_codes is %zu: expected 1 to %d", config->n_codes, 1 << 22);
     vqgan *g = sp_alloc(1, sizeof *g);
     if (!g) return SP_FAIL(err, SP_ENOMEM, "vq: no memory");
     g->config = *config;
     g->run = (sp_vq_run){.ops = ops, .pool = pool, .groups = config->groups, .eps = config->group_norm_eps};
-    SP_GO(plan(&g->decoder, config, SP_VQ_DECODER, err));
-    if (sp_tensors_find(tensors, "encoder.conv_in.weight")) SP_GO(plan(&g->encoder, config, SP_VQ_ENCODER, err));
+    SP_GO(sp_vq_network_plan(&g->decoder, config, SP_VQ_DECODER, err));
+    if (sp_tensors_find(tensors, "encoder.conv_in.weight"))
+        SP_GO(sp_vq_network_plan(&g->encoder, config, SP_VQ_ENCODER, err));
     SP_GO(load(g, &loader, err));
     SP_GO(make_room(g, err));
     g->weight_bytes = loader.bytes;
@@ -181,9 +130,8 @@ static sp_status decode(void *state, const int32_t *tokens, float *pixels, sp_er
     for (size_t i = 0; i < positions; i++)
         memcpy(codes + i * width, g->codes + (size_t)tokens[i] * width, width * sizeof *codes);
     sp_vq_matrix_run(&g->run, &g->post_quant, codes, positions, g->run.buffer[0], SP_GEMM_SET);
-    for (size_t i = 0; i < g->decoder.n; i++) sp_vq_layer_run(&g->run, &g->decoder.layers[i]);
-    sp_plane out = g->decoder.layers[g->decoder.n - 1].out;
-    memcpy(pixels, g->run.buffer[0], out.height * out.width * out.channels * sizeof *pixels);
+    sp_vq_network_run(&g->decoder, &g->run);
+    sp_vq_network_output(&g->decoder, &g->run, pixels);
     return SP_OK;
 }
 
@@ -207,21 +155,10 @@ static sp_status nearest(vqgan *g, const float *z, int32_t *tokens, sp_error *er
     return SP_OK;
 }
 
-/* The encoder's output [positions, z_channels] in buffer[0]. */
-static sp_status run_encoder(vqgan *g, const float *pixels, sp_error *err)
-{
-    if (g->encoder.n == 0)
-        return SP_FAIL(err, SP_EUNSUPPORTED, "vq: this checkpoint cannot encode: it has no 'encoder.conv_in.weight'");
-    sp_plane in = g->encoder.layers[0].in;
-    memcpy(g->run.buffer[0], pixels, in.height * in.width * in.channels * sizeof *pixels);
-    for (size_t i = 0; i < g->encoder.n; i++) sp_vq_layer_run(&g->run, &g->encoder.layers[i]);
-    return SP_OK;
-}
-
 static sp_status encode(void *state, const float *pixels, int32_t *tokens, sp_error *err)
 {
     vqgan *g = state;
-    SP_TRY(run_encoder(g, pixels, err));
+    SP_TRY(sp_vq_network_read(&g->encoder, &g->run, pixels, err));
     size_t positions = g->config.rows * g->config.columns;
     sp_vq_matrix_run(&g->run, &g->quant, g->run.buffer[0], positions, g->run.buffer[1], SP_GEMM_SET);
     return nearest(g, g->run.buffer[1], tokens, err);
@@ -230,13 +167,8 @@ static sp_status encode(void *state, const float *pixels, int32_t *tokens, sp_er
 static sp_status features(void *state, const float *pixels, float *out, sp_error *err)
 {
     vqgan *g = state;
-    SP_TRY(run_encoder(g, pixels, err));
-    size_t positions = g->config.rows * g->config.columns, width = g->config.z_channels;
-    for (size_t c = 0; c < width; c++) {
-        double sum = 0;
-        for (size_t i = 0; i < positions; i++) sum += (double)g->run.buffer[0][i * width + c];
-        out[c] = (float)(sum / (double)positions);
-    }
+    SP_TRY(sp_vq_network_read(&g->encoder, &g->run, pixels, err));
+    sp_vq_network_average(&g->encoder, &g->run, out);
     return SP_OK;
 }
 

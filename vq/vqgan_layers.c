@@ -29,22 +29,30 @@ static void add(planner *p, sp_vq_kind kind, sp_conv_mode mode, size_t channels,
     p->n++;
 }
 
+static bool by_level(const planner *p) { return p->config->names == SP_VQ_NAMES_LEVELS; }
+
 static void add_middle(planner *p)
 {
     size_t width = p->plane.channels;
-    add(p, SP_VQ_RES, SP_CONV_SAME, width, "mid.0");
-    add(p, SP_VQ_ATTENTION, SP_CONV_SAME, width, "mid.1");
-    add(p, SP_VQ_RES, SP_CONV_SAME, width, "mid.2");
+    add(p, SP_VQ_RES, SP_CONV_SAME, width, by_level(p) ? "mid.block_1" : "mid.0");
+    add(p, SP_VQ_ATTENTION, SP_CONV_SAME, width, by_level(p) ? "mid.attn_1" : "mid.1");
+    add(p, SP_VQ_RES, SP_CONV_SAME, width, by_level(p) ? "mid.block_2" : "mid.2");
 }
 
-/* The index-th level in the order of execution. */
-static void add_level(planner *p, size_t index, size_t width, size_t blocks, bool attention)
+/* The folder of a level in the names: numbered as it runs, or by how coarse it is. */
+static void name_level(const planner *p, size_t index, size_t level, bool decoder, char *name, size_t size)
 {
-    char name[48];
+    if (by_level(p)) snprintf(name, size, "%s.%zu", decoder ? "up" : "down", level);
+    else snprintf(name, size, "conv_blocks.%zu", index);
+}
+
+static void add_level(planner *p, const char *prefix, size_t width, size_t blocks, bool attention)
+{
+    char name[64];
     for (size_t block = 0; block < blocks; block++) {
-        snprintf(name, sizeof name, "conv_blocks.%zu.res.%zu", index, block);
+        snprintf(name, sizeof name, "%s.%s.%zu", prefix, by_level(p) ? "block" : "res", block);
         add(p, SP_VQ_RES, SP_CONV_SAME, width, name);
-        snprintf(name, sizeof name, "conv_blocks.%zu.attn.%zu", index, block);
+        snprintf(name, sizeof name, "%s.attn.%zu", prefix, block);
         if (attention) add(p, SP_VQ_ATTENTION, SP_CONV_SAME, width, name);
     }
 }
@@ -52,9 +60,10 @@ static void add_level(planner *p, size_t index, size_t width, size_t blocks, boo
 size_t sp_vq_plan(const sp_codec_config *c, sp_vq_side side, sp_vq_layer *layers)
 {
     size_t last = c->n_levels - 1, factor = (size_t)1 << last, deepest = c->channels * c->channel_mult[last];
-    bool decoder = side == SP_VQ_DECODER, lowest = c->attention == SP_VQ_ATTENTION_LOWEST;
+    bool decoder = side == SP_VQ_DECODER;
+    bool attends = c->attention == SP_VQ_ATTENTION_LOWEST || (c->attention == SP_VQ_ATTENTION_ENCODER && !decoder);
     planner p = {.config = c, .side = decoder ? "decoder" : "encoder", .layers = layers};
-    char name[48];
+    char prefix[32], name[64];
     if (decoder) {
         p.plane = (sp_plane){c->rows, c->columns, c->z_channels};
         add(&p, SP_VQ_CONV, SP_CONV_SAME, deepest, "conv_in");
@@ -65,9 +74,10 @@ size_t sp_vq_plan(const sp_codec_config *c, sp_vq_side side, sp_vq_layer *layers
     }
     for (size_t i = 0; i <= last; i++) {
         size_t level = decoder ? last - i : i, width = c->channels * c->channel_mult[level];
-        add_level(&p, i, width, c->blocks_per_level + (decoder ? 1 : 0), lowest && level == last);
+        name_level(&p, i, level, decoder, prefix, sizeof prefix);
+        add_level(&p, prefix, width, c->blocks_per_level + (decoder ? 1 : 0), attends && level == last);
         if (i == last) break;
-        snprintf(name, sizeof name, "conv_blocks.%zu.%s.conv", i, decoder ? "upsample" : "downsample");
+        snprintf(name, sizeof name, "%s.%s.conv", prefix, decoder ? "upsample" : "downsample");
         add(&p, SP_VQ_CONV, decoder ? SP_CONV_UPSAMPLE : SP_CONV_STRIDE2, width, name);
     }
     if (!decoder) add_middle(&p);

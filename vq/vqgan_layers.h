@@ -1,6 +1,7 @@
 #ifndef SP_VQGAN_LAYERS_H
 #define SP_VQGAN_LAYERS_H
-/* The layers of a VQGAN as a flat list in the order they run, the same for encoder and decoder. Inside vq only.
+/* The layers of a VQGAN or a KL autoencoder as a flat list in the order they run, the same for encoder and decoder.
+ * Inside vq only.
  *
  *     n = sp_vq_plan(&config, side, NULL);                       // how many; then the same call with room for them
  *     for each layer: sp_vq_layer_take(layer, &arena);           // twice, round sp_arena_commit
@@ -29,7 +30,7 @@ typedef struct sp_vq_map {
 } sp_vq_map;
 
 typedef struct sp_vq_layer {
-    char name[64]; /* where its tensors are: "decoder.mid.0" */
+    char name[80]; /* where its tensors are: "decoder.mid.0" */
     sp_vq_kind kind;
     sp_conv_mode mode; /* of a conv layer */
     sp_plane in, out;

@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "codec_checkpoint.h"
+#include "vq/vqgan_layers.h"
 
 enum { POSITIONS = ROWS * COLUMNS, MAX_WIDTH = 6, MAX_VALUES = ROWS * 4 * COLUMNS * 4 * 3 };
 
@@ -316,6 +317,53 @@ static void bad_shapes_are_refused(void **state)
     free_checkpoint(c);
 }
 
+/* Multiply-adds and weights of a layer, biases and norms among them. */
+static void cost(const sp_vq_layer *layer, double *products, double *weights)
+{
+    double k = (double)layer->in.channels, n = (double)layer->out.channels;
+    double in = (double)(layer->in.height * layer->in.width), out = (double)(layer->out.height * layer->out.width);
+    double shortcut = k == n ? 0 : k * n;
+    switch (layer->kind) {
+    case SP_VQ_CONV:
+        *products += 9 * k * n * out;
+        *weights += 9 * k * n + n;
+        break;
+    case SP_VQ_RES:
+        *products += (9 * k * n + 9 * n * n + shortcut) * out;
+        *weights += 9 * k * n + 9 * n * n + shortcut + (k == n ? 2 : 3) * n + 2 * k + 2 * n;
+        break;
+    case SP_VQ_ATTENTION:
+        *products += 4 * k * k * in + 2 * in * in * k;
+        *weights += 4 * k * k + 4 * k + 2 * k;
+        break;
+    case SP_VQ_OUT:
+        *products += 9 * k * n * out;
+        *weights += 9 * k * n + n + 2 * k;
+        break;
+    }
+}
+
+/* The decoder of KL-16: 125.07e9 multiply-adds a picture, 38.2e6 parameters. */
+static void kl16_has_its_size(void **state)
+{
+    (void)state;
+    static const sp_codec_config kl16 = {
+        .kind = "kl", .channels = 128, .channel_mult = {1, 1, 2, 2, 4}, .n_levels = 5, .blocks_per_level = 2,
+        .attention = SP_VQ_ATTENTION_ENCODER, .names = SP_VQ_NAMES_LEVELS, .z_channels = 16, .code_dim = 16,
+        .latent_scale = 0.2325f, .groups = 32, .group_norm_eps = 1e-6f, .rows = 16, .columns = 16};
+    sp_vq_layer layers[64];
+    double products = 256 * 16 * 16, weights = 16 * 16 + 16;
+    size_t n = sp_vq_plan(&kl16, SP_VQ_DECODER, NULL);
+    assert_in_range(n, 1, 64);
+    sp_vq_plan(&kl16, SP_VQ_DECODER, layers);
+    for (size_t i = 0; i < n; i++) cost(&layers[i], &products, &weights);
+    if (fabs(products - 125.07e9) > 0.005e9 || fabs(weights - 38.2e6) > 0.05e6)
+        fail_msg("%.0f multiply-adds, %.0f parameters", products, weights);
+    assert_string_equal(layers[1].name, "decoder.mid.block_1");
+    assert_string_equal(layers[4].name, "decoder.up.4.block.0");
+    assert_string_equal(layers[n - 2].name, "decoder.up.0.block.2");
+}
+
 static size_t n_allocations, fail_at;
 
 static void *counting_allocate(size_t bytes)
@@ -365,6 +413,7 @@ int main(void)
         cmocka_unit_test(tokens_that_are_no_numbers_are_refused),
         cmocka_unit_test(tokens_of_the_other_kind_are_refused),
         cmocka_unit_test(bad_shapes_are_refused),
+        cmocka_unit_test(kl16_has_its_size),
         cmocka_unit_test(memory_is_taken_at_opening_and_its_want_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

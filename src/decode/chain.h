@@ -34,8 +34,9 @@ typedef struct sp_chain_decoder {
     size_t dim, n_steps, n_positions, columns, max_window;
     float *latents;         /* [n_positions, dim] final ones, then drafts */
     int32_t *pass_of_token; /* [n_positions] from 1 */
-    size_t passes, drafted, accepted;
-    size_t draft_passes;    /* of the drafter */
+    size_t passes;
+    size_t drafted, accepted; /* drafts that later rows were fed or that a model drafted; those of them that stayed */
+    size_t draft_passes;      /* of the drafter */
     uint32_t histogram[SP_MAX_WINDOW + 1];
     double prefill_ms, decode_ms;
     double condition_ms, chain_ms; /* of decode_ms: the transformer's, the head's */
@@ -49,7 +50,8 @@ SP_CHECK sp_status sp_chain_decoder_open(sp_chain_decoder **out, const sp_latent
 void sp_chain_decoder_close(sp_chain_decoder *decoder);
 size_t sp_chain_decoder_bytes(const sp_chain_decoder *decoder);
 
-/* SP_EARG when the rule compares last steps and the model's is degenerate; SP_EFORMAT when a state is not finite. */
+/* SP_EARG when the rule compares last steps and the model's is degenerate, and when a setting is out of range;
+ * SP_EFORMAT when a state is not finite. */
 SP_CHECK sp_status sp_chain_decode(sp_chain_decoder *decoder, const sp_latent_model *model, const sp_chain_plan *plan,
                                    sp_error *err);
 

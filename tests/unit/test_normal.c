@@ -61,7 +61,8 @@ static void draws_do_not_depend_on_their_length(void **state)
         uint64_t seed;
         uint32_t image, position;
         sp_draw_purpose purpose;
-    } others[] = {{2, 4, 5, SP_DRAW_CHAIN}, {3, 3, 5, SP_DRAW_CHAIN}, {3, 4, 6, SP_DRAW_CHAIN}, {3, 4, 5, SP_DRAW_FRESH}};
+    } others[] = {
+        {2, 4, 5, SP_DRAW_CHAIN}, {3, 3, 5, SP_DRAW_CHAIN}, {3, 4, 6, SP_DRAW_CHAIN}, {3, 4, 5, SP_DRAW_FRESH}};
     for (size_t i = 0; i < 4; i++) {
         sp_normals(others[i].seed, others[i].image, others[i].position, others[i].purpose, 64, 4, apart);
         for (size_t j = 0; j < 4; j++) assert_true(apart[j] != all[j]);

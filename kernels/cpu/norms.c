@@ -1,26 +1,10 @@
 /* Row-wise norms. One row is one order of sums: lanes by index modulo SP_LANES, then the lanes together. */
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/moment.h"
 
 #include <math.h>
 
 extern sp_op_rms_norm SP_CPU(rms_norm);
 extern sp_op_layer_norm SP_CPU(layer_norm);
-
-/* Sum of (x - shift)^power for power 1 or 2. */
-static inline __attribute__((always_inline)) float moment(const float *x, float shift, size_t width, const int power)
-{
-    sp_vec total = sp_vec_set(0), centre = sp_vec_set(shift);
-    size_t i = 0;
-    for (; i + SP_LANES <= width; i += SP_LANES) {
-        sp_vec v = sp_vec_sub(sp_vec_load(x + i), centre);
-        total = power == 2 ? sp_vec_fma(v, v, total) : sp_vec_add(total, v);
-    }
-    if (i < width) {
-        sp_vec v = sp_vec_keep_n(sp_vec_sub(sp_vec_load_n(x + i, width - i), centre), sp_vec_set(0), width - i);
-        total = power == 2 ? sp_vec_fma(v, v, total) : sp_vec_add(total, v);
-    }
-    return sp_vec_sum(total);
-}
 
 /* y = (x - shift) * scale * gain + bias */
 static void affine(const float *x, float shift, float scale, const float *gain, const float *bias, size_t width,
@@ -42,7 +26,7 @@ void SP_CPU(rms_norm)(sp_pool *pool, const float *x, const float *gain, float ep
     (void)pool;
     for (size_t row = 0; row < n_rows; row++) {
         const float *in = x + row * width;
-        float scale = 1.0f / sqrtf(moment(in, 0, width, 2) / (float)width + eps);
+        float scale = 1.0f / sqrtf(sp_moment(in, 0, width, 2) / (float)width + eps);
         affine(in, 0, scale, gain, NULL, width, y + row * width);
     }
 }
@@ -54,8 +38,8 @@ void SP_CPU(layer_norm)(sp_pool *pool, const float *x, const float *gain, const 
     for (size_t row = 0; row < n_rows; row++) {
         const float *in = x + row * width;
         size_t offset = row % gain_rows * width;
-        float mean = moment(in, 0, width, 1) / (float)width;
-        float scale = 1.0f / sqrtf(moment(in, mean, width, 2) / (float)width + eps);
+        float mean = sp_moment(in, 0, width, 1) / (float)width;
+        float scale = 1.0f / sqrtf(sp_moment(in, mean, width, 2) / (float)width + eps);
         affine(in, mean, scale, gain + offset, bias ? bias + offset : NULL, width, y + row * width);
     }
 }

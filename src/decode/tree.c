@@ -175,7 +175,8 @@ sp_status sp_tree_pass(sp_decoder *d, const sp_model *model, const sp_decode_pla
     if (t->rows != rows || t->shape.width != width) sp_tree_shape_make(&t->shape, rows, width);
     t->rows = rows;
     SP_TRY(grow(t, d, plan, first, &n, err));
-    sp_model_window fed = {first, n, t->ids, t->parents, d->logits, t->features};
+    sp_model_window fed = {.first = first, .n = n, .ids = t->ids, .parents = t->parents, .logits = d->logits,
+                           .features = t->features};
     SP_TRY(model->ops->forward(model->state, &fed, err));
     guide(d, plan, n);
     for (size_t j = 0; j < n; j++)

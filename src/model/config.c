@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "io/json.h"
+#include "model/codec_config.h"
 #include "model/family.h"
+#include "model/latent_config.h"
 
 static const char *const norms[] = {"rms", NULL};
 static const char *const qk_norms[] = {"none", "layer", "rms", NULL};
@@ -15,7 +17,7 @@ static const char *const activations[] = {"swiglu", NULL};
 static const char *const heads[] = {"linear", "mlp", NULL};
 static const char *const sides[] = {"left", NULL};
 static const char *const nulls[] = {"all_pad", NULL};
-static const char *const attentions[] = {"middle", "lowest", NULL};
+static const char *const rope_orders[] = {"rows_first", "columns_first", NULL};
 
 static sp_status transformer(const json_t *root, const char *file, sp_model_config *c, sp_error *err)
 {
@@ -41,6 +43,10 @@ static sp_status transformer(const json_t *root, const char *file, sp_model_conf
     c->rope_adjacent = choice == 1;
     SP_TRY(sp_json_choice(root, file, "transformer.rope_prefix", rope_prefixes, 0, &choice, err));
     c->rope_prefix = (sp_rope_prefix)choice;
+    SP_TRY(sp_json_choice(root, file, "transformer.rope_order", rope_orders, 0, &choice, err));
+    c->rope_columns_first = choice == 1;
+    SP_TRY(sp_json_real_or(root, file, "transformer.rope_origin", -4096, 4096, 0, &value, err));
+    c->rope_origin = (float)value;
     SP_TRY(sp_json_choice(root, file, "transformer.activation", activations, 0, &choice, err));
     SP_TRY(sp_json_bool_or(root, file, "transformer.bias", false, &flag, err));
     if (flag) return SP_FAIL(err, SP_EUNSUPPORTED,
@@ -64,8 +70,7 @@ static sp_status prompt(const json_t *root, const char *file, sp_model_config *c
         SP_TRY(sp_json_size(root, file, "classes.null", 0, 1 << 20, &value, err));
         c->null_class = (int32_t)value;
         c->prefix_vocab = c->n_classes > value ? c->n_classes : value + 1;
-        c->prefix_length = 1;
-        return SP_OK;
+        return sp_json_size_or(root, file, "classes.rows", 1, 4096, 1, &c->prefix_length, err);
     }
     SP_TRY(sp_json_size(root, file, "text.vocab", 1, 1 << 22, &c->prefix_vocab, err));
     SP_TRY(sp_json_size(root, file, "text.length", 1, 4096, &c->prefix_length, err));
@@ -87,50 +92,6 @@ static sp_status codes(const json_t *root, const char *file, sp_model_config *c,
     c->head = (sp_head_kind)choice;
     if (c->head == SP_HEAD_MLP)
         SP_TRY(sp_json_size(root, file, "codes.head_hidden", 1, 1 << 18, &c->head_hidden, err));
-    return SP_OK;
-}
-
-static sp_status codec(const json_t *root, const char *file, sp_model_config *c, sp_error *err)
-{
-    sp_codec_config *v = &c->codec;
-    int choice;
-    double value;
-    size_t width, height;
-    memcpy(v->kind, "vqgan", sizeof "vqgan");
-    SP_TRY(sp_json_size(root, file, "vq.channels", 1, 4096, &v->channels, err));
-    const json_t *mult = sp_json_at(root, "vq.channel_mult");
-    v->n_levels = json_array_size(mult);
-    if (v->n_levels < 1 || v->n_levels > SP_VQ_MAX_LEVELS)
-        return SP_FAIL(err, SP_EFORMAT, "%s: vq.channel_mult has %zu entries: expected a list of 1 to %d", file,
-                       v->n_levels,
-                       SP_VQ_MAX_LEVELS);
-    for (size_t i = 0; i < v->n_levels; i++) {
-        char path[48];
-        snprintf(path, sizeof path, "vq.channel_mult.%zu", i);
-        SP_TRY(sp_json_size(root, file, path, 1, 64, &v->channel_mult[i], err));
-    }
-    SP_TRY(sp_json_size(root, file, "vq.blocks_per_level", 1, 16, &v->blocks_per_level, err));
-    SP_TRY(sp_json_choice(root, file, "vq.attention", attentions, -1, &choice, err));
-    v->attention = (sp_vq_attention)choice;
-    SP_TRY(sp_json_size(root, file, "vq.z_channels", 1, 4096, &v->z_channels, err));
-    SP_TRY(sp_json_size(root, file, "vq.codebook.0", 2, 1 << 22, &v->n_codes, err));
-    SP_TRY(sp_json_size(root, file, "vq.codebook.1", 1, 4096, &v->code_dim, err));
-    SP_TRY(sp_json_bool_or(root, file, "vq.l2_normalised", false, &v->l2_normalised, err));
-    SP_TRY(sp_json_size_or(root, file, "vq.group_norm_groups", 1, 1024, 32, &v->groups, err));
-    SP_TRY(sp_json_real_or(root, file, "vq.group_norm_eps", 0, 1, 1e-6, &value, err));
-    v->group_norm_eps = (float)value;
-    v->rows = c->rows;
-    v->columns = c->columns;
-    if (v->n_codes != c->n_codes)
-        return SP_FAIL(err, SP_EFORMAT, "%s: vq.codebook has %zu codes and codes.count is %zu: expected the same", file,
-                       v->n_codes, c->n_codes);
-    size_t factor = (size_t)1 << (v->n_levels - 1);
-    SP_TRY(sp_json_size_or(root, file, "vq.image_size.0", 1, 16384, c->rows * factor, &height, err));
-    SP_TRY(sp_json_size_or(root, file, "vq.image_size.1", 1, 16384, c->columns * factor, &width, err));
-    if (height != c->rows * factor || width != c->columns * factor)
-        return SP_FAIL(err, SP_EFORMAT,
-                       "%s: vq.image_size is %zu x %zu: a grid of %zu x %zu with %zu levels gives %zu x %zu",
-                       file, height, width, c->rows, c->columns, v->n_levels, c->rows * factor, c->columns * factor);
     return SP_OK;
 }
 
@@ -163,8 +124,9 @@ static sp_status read(const json_t *root, const char *file, sp_model_config *c, 
     c->from_text = family->from_text;
     SP_TRY(transformer(root, file, c, err));
     SP_TRY(prompt(root, file, c, err));
-    SP_TRY(codes(root, file, c, err));
-    SP_TRY(codec(root, file, c, err));
+    if (sp_json_at(root, "latents")) SP_TRY(sp_latent_config(root, file, c, err));
+    else SP_TRY(codes(root, file, c, err));
+    SP_TRY(sp_codec_config_read(root, file, c, err));
     return sampling(root, file, c, err);
 }
 

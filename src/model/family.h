@@ -32,6 +32,23 @@ typedef enum {
     SP_SLOT_HEAD_HIDDEN_BIAS,
     SP_SLOT_JOIN,            /* drafter: [dim, 2 dim] over the token's row of codes and the feature before it */
     SP_SLOT_JOIN_BIAS,       /* drafter: [dim] */
+    SP_SLOT_GATE_UP,         /* rows gate, up of one tensor */
+    SP_SLOT_LATENTS,         /* continuous tokens: [dim, latent_dim] in place of the codes */
+    SP_SLOT_LATENTS_BIAS,    /* [dim], optional */
+    SP_SLOT_INPUT_NORM,      /* [dim], of prefix and tokens before the first layer, when config says so */
+    SP_SLOT_FEATURE_POSITION, /* [rows columns, dim] added to the features, when config says so */
+    /* Diffusion head of width w; blocks and modulation hold one %zu. Each has a bias under its name with .weight
+     * replaced by .bias. */
+    SP_SLOT_DIFFUSION_TIME_IN,          /* [w, time_width] */
+    SP_SLOT_DIFFUSION_TIME_OUT,         /* [w, w] */
+    SP_SLOT_DIFFUSION_CONDITION,        /* [w, dim] */
+    SP_SLOT_DIFFUSION_INPUT,            /* [w, latent_dim] */
+    SP_SLOT_DIFFUSION_MODULATION,       /* of a group: [3 w, w] */
+    SP_SLOT_DIFFUSION_NORM,             /* of a block: [w] */
+    SP_SLOT_DIFFUSION_UP,               /* of a block: [hidden, w], gated [2 hidden, w] */
+    SP_SLOT_DIFFUSION_DOWN,             /* of a block: [w, hidden] */
+    SP_SLOT_DIFFUSION_FINAL_MODULATION, /* [2 w, w] */
+    SP_SLOT_DIFFUSION_OUTPUT,           /* [latent_dim, w], learned deviations [2 latent_dim, w] */
     SP_N_SLOTS
 } sp_slot;
 

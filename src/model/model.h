@@ -28,8 +28,10 @@ typedef struct sp_model_window {
     size_t first, n;
     const int32_t *ids;     /* [n] */
     const int32_t *parents; /* [n], or NULL for a chain; parents[0] is not read */
-    float *logits;          /* [n_streams, n, n_codes] out: the conditional stream, then when guided the free one */
+    float *logits;          /* [n_streams, n, n_codes] out: the conditional stream, then when guided the free one;
+                             * NULL with latents */
     float *features;        /* [n_streams, n, dim] out, or NULL */
+    const float *latents;   /* [n, latent_dim] in place of ids, of models with continuous tokens */
 } sp_model_window;
 
 typedef struct sp_model_ops {

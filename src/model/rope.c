@@ -15,6 +15,7 @@ void sp_rope_tables(const sp_model_config *config, float *cosine, float *sine)
 {
     size_t half = config->head_dim / 2, prefix = config->prefix_length;
     double base = (double)config->rope_base, dim = (double)config->head_dim;
+    double origin = (double)config->rope_origin;
     for (size_t row = 0; row < prefix + config->rows * config->columns; row++, cosine += half, sine += half) {
         if (config->rope == SP_ROPE_1D) {
             fill((double)row, base, half, 2.0 / dim, cosine, sine);
@@ -25,8 +26,10 @@ void sp_rope_tables(const sp_model_config *config, float *cosine, float *sine)
             }
         } else {
             size_t cell = row - prefix;
-            fill((double)(cell / config->columns), base, half / 2, 4.0 / dim, cosine, sine);
-            fill((double)(cell % config->columns), base, half / 2, 4.0 / dim, cosine + half / 2, sine + half / 2);
+            double y = (double)(cell / config->columns) + origin, x = (double)(cell % config->columns) + origin;
+            bool swap = config->rope_columns_first;
+            fill(swap ? x : y, base, half / 2, 4.0 / dim, cosine, sine);
+            fill(swap ? y : x, base, half / 2, 4.0 / dim, cosine + half / 2, sine + half / 2);
         }
     }
 }

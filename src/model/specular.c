@@ -1,5 +1,5 @@
 /* The sample models' own family: text through a learned, unrotated prefix; 2-D RoPE on the image
- * (docs/models/specular.md). */
+ * (docs/models/specular.md). With "latents" in config.json tokens are continuous. */
 #include "model/family.h"
 
 extern const sp_family sp_family_specular;
@@ -29,5 +29,17 @@ const sp_family sp_family_specular = {
         [SP_SLOT_HEAD_BIAS] = "head.bias",
         [SP_SLOT_HEAD_HIDDEN] = "head.hidden.weight",
         [SP_SLOT_HEAD_HIDDEN_BIAS] = "head.hidden.bias",
+        [SP_SLOT_LATENTS] = "latents.input.weight",
+        [SP_SLOT_LATENTS_BIAS] = "latents.input.bias",
+        [SP_SLOT_DIFFUSION_TIME_IN] = "head.time.0.weight",
+        [SP_SLOT_DIFFUSION_TIME_OUT] = "head.time.2.weight",
+        [SP_SLOT_DIFFUSION_CONDITION] = "head.condition.weight",
+        [SP_SLOT_DIFFUSION_INPUT] = "head.input.weight",
+        [SP_SLOT_DIFFUSION_MODULATION] = "head.modulation.%zu.weight",
+        [SP_SLOT_DIFFUSION_NORM] = "head.blocks.%zu.norm.weight",
+        [SP_SLOT_DIFFUSION_UP] = "head.blocks.%zu.up.weight",
+        [SP_SLOT_DIFFUSION_DOWN] = "head.blocks.%zu.down.weight",
+        [SP_SLOT_DIFFUSION_FINAL_MODULATION] = "head.final.modulation.weight",
+        [SP_SLOT_DIFFUSION_OUTPUT] = "head.final.output.weight",
     },
 };

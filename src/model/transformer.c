@@ -220,7 +220,7 @@ static void ffn_block(const sp_context *c, const batch *b, size_t index)
     ops->rms_norm(b->pool, b->x, layer->ffn_norm, m->norm_eps, b->n_rows, m->dim, b->norm);
     ops->gemm(b->pool, &layer->gate_up, b->norm, m->dim, b->n_rows, b->gate_up, 2 * m->ffn_dim, SP_GEMM_SET,
               b->gemm_scratch);
-    ops->swiglu(b->pool, b->gate_up, b->n_rows, m->ffn_dim, b->active);
+    ops->swiglu(b->pool, b->gate_up, NULL, b->n_rows, m->ffn_dim, b->active);
     ops->gemm(b->pool, &layer->down, b->active, m->ffn_dim, b->n_rows, b->x, m->dim, SP_GEMM_ADD, b->gemm_scratch);
 }
 
@@ -273,6 +273,8 @@ typedef struct stages {
 static void run_stages(const stages *s, const batch *b, float *logits)
 {
     const sp_transformer *t = s->c->t;
+    if (s->layer == 0 && t->config.input_norm)
+        t->ops->rms_norm(b->pool, b->x, t->input_norm, t->config.norm_eps, b->n_rows, t->config.dim, b->x);
     for (size_t layer = s->layer; layer < s->end && layer < t->config.layers; layer++) {
         attention_block(s->c, b, layer);
         ffn_block(s->c, b, layer);
@@ -323,7 +325,8 @@ static void prefix_row(const sp_context *c, size_t stream, size_t index, size_t 
     const sp_transformer *t = c->t;
     size_t dim = t->config.dim;
     float *x = c->x + row * dim;
-    sp_table_row(t->prefix, (size_t)c->prefix_ids[stream][index], dim, x);
+    size_t id = (size_t)c->prefix_ids[stream][index];
+    sp_table_row(t->prefix, t->config.from_text ? id : id * t->config.prefix_length + index, dim, x);
     if (t->prefix_position) {
         float *position = c->norm; /* free until the first block */
         sp_table_row(t->prefix_position, index, dim, position);
@@ -350,6 +353,8 @@ static sp_status set_prefix(sp_context *c, size_t stream, const sp_model_prompt 
                            m->prefix_vocab - 1);
         ids[m->prefix_length - n + i] = id;
     }
+    /* A class fills the prefix with rows of its own. */
+    for (size_t i = 0; !m->from_text && i + 1 < m->prefix_length; i++) ids[i] = ids[m->prefix_length - 1];
     return SP_OK;
 }
 
@@ -394,6 +399,33 @@ static sp_status place(sp_context *c, const sp_model_window *w, size_t stream, s
     return SP_FAIL(err, SP_EBUG, "model: row %zu of a window of %zu from %zu is beyond the picture", j, w->n, w->first);
 }
 
+/* The rows of latents, the same in every stream. */
+static void latent_rows(const sp_context *c, const sp_model_window *w)
+{
+    const sp_transformer *t = c->t;
+    size_t dim = t->config.dim, skip = w->first == 0, n = w->n - skip;
+    float *x = c->x + skip * dim;
+    for (size_t j = 0; j < n; j++) memcpy(x + j * dim, t->latents_bias, dim * sizeof(float));
+    t->ops->gemm(c->pool, &t->latents, w->latents + skip * t->config.latent_dim, t->config.latent_dim, n, x, dim,
+                 SP_GEMM_ADD, c->gemm_scratch[0]);
+    if (c->n_streams > 1) memcpy(x + w->n * dim, x, n * dim * sizeof(float));
+}
+
+static void give_features(const sp_context *c, const sp_model_window *w)
+{
+    const sp_transformer *t = c->t;
+    size_t dim = t->config.dim;
+    memcpy(w->features, c->norm, c->n_streams * w->n * dim * sizeof(float));
+    for (size_t j = 0; t->feature_position && j < w->n; j++) {
+        float *position = c->norm; /* free after the last norm */
+        sp_table_row(t->feature_position, w->first + j, dim, position);
+        for (size_t s = 0; s < c->n_streams; s++) {
+            float *feature = w->features + (s * w->n + j) * dim;
+            for (size_t i = 0; i < dim; i++) feature[i] += position[i];
+        }
+    }
+}
+
 static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
 {
     sp_context *c = state;
@@ -409,14 +441,15 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
                 prefix_row(c, s, c->prefix[s] - 1, row);
                 continue;
             }
+            if (m->latent_dim) continue;
             if (w->ids[j] < 0 || (size_t)w->ids[j] >= m->n_codes)
                 return SP_FAIL(err, SP_EBUG, "model: token %d is not between 0 and %zu", w->ids[j], m->n_codes - 1);
             sp_table_row(c->t->codes, m->code_row + (size_t)w->ids[j], m->dim, c->x + row * m->dim);
         }
     }
-    size_t rows = c->n_streams * w->n;
+    if (m->latent_dim) latent_rows(c, w);
     run(c, (size_t[MAX_STREAMS]){w->n, c->n_streams > 1 ? w->n : 0}, w->logits);
-    if (w->features) memcpy(w->features, c->norm, rows * m->dim * sizeof(float));
+    if (w->features) give_features(c, w);
     return SP_OK;
 }
 

@@ -21,6 +21,9 @@ struct sp_transformer {
     float *norm;
     sp_weight head, head_hidden;
     float *head_bias, *head_hidden_bias; /* NULL without an MLP head */
+    const sp_tensor *feature_position;   /* a table in the mapped file; NULL without */
+    sp_weight latents;                   /* float arithmetic */
+    float *latents_bias, *input_norm;    /* zeros where there is none; read when config says so */
     sp_weight join;                      /* of a drafter, which has no prefix, norm or head */
     float *join_bias;
     float *cosine, *sine;                /* [positions, head_dim / 2] */

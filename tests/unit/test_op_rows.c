@@ -1,4 +1,5 @@
-/* rms_norm, layer_norm, rope, swiglu, gelu: every back end against ref; rows alone and together. */
+/* rms_norm, layer_norm, rope, swiglu, silu, modulate, gate_add, gelu: every back end against ref; rows alone and
+ * together. */
 #include "ops.h"
 
 static const size_t widths[] = {1, 3, 16, 17, 63, 65, 256, 704, 768};
@@ -81,25 +82,113 @@ static void rope(void **state)
             }
 }
 
-/* e^x within 4 eps (simd.h), then four roundings of values up to |gate up|; inputs up to 100 in size. */
+/* e^x within 4 eps (simd.h), then four roundings of values up to |gate up|; inputs up to 100 in size. Below e^-87 the
+ * gate is cut to zero: |gate up e^gate| < 101 * 101 * e^-87. A bias rounds gate, up to 101, and up once more, and moves
+ * ln silu(gate) by up to 1 + 1 / gate times that. */
+static float silu_bound(float y, bool biased) { return fabsf(y) * (biased ? 120 : 10) / 16777216.0f + 1e-33f; }
+
 static void swiglu(void **state)
 {
     (void)state;
     SP_TEST_EACH_BACKEND(ops)
-        for (size_t i = 0; i < N_WIDTHS; i++) {
-            size_t w = widths[i], n = ROWS * w;
+        for (size_t i = 0; i < 2 * N_WIDTHS; i++) {
+            size_t w = widths[i / 2], n = ROWS * w;
             float *x = sp_test_random(2 * n, 9), *y = sp_test_alloc(n), *expected = sp_test_alloc(n);
-            float *bound = sp_test_alloc(n);
+            float *bound = sp_test_alloc(n), *bias = sp_test_random(2 * w, 10), *used = i % 2 ? bias : NULL;
             for (size_t j = 0; j < 2 * n; j++) x[j] *= j % 3 ? 3 : 100;
-            ops->swiglu(NULL, x, ROWS, w, y);
-            sp_ops_find("ref")->swiglu(NULL, x, ROWS, w, expected);
-            /* Below e^-87 the gate is cut to zero: |gate up e^gate| < 100 * 100 * e^-87. */
-            for (size_t j = 0; j < n; j++) bound[j] = fabsf(expected[j]) * 10 / 16777216.0f + 1e-33f;
+            ops->swiglu(NULL, x, used, ROWS, w, y);
+            sp_ops_find("ref")->swiglu(NULL, x, used, ROWS, w, expected);
+            for (size_t j = 0; j < n; j++) bound[j] = silu_bound(expected[j], used != NULL);
             sp_test_close(ops->name, y, expected, n, bound, 0);
+            for (size_t r = 0; r < ROWS; r++) ops->swiglu(NULL, x + r * 2 * w, used, 1, w, expected + r * w);
+            sp_test_equal("swiglu rows", y, expected, n);
             sp_test_free(x, 2 * n);
+            sp_test_free(bias, 2 * w);
             sp_test_free(y, n);
             sp_test_free(expected, n);
             sp_test_free(bound, n);
+        }
+}
+
+static void silu(void **state)
+{
+    (void)state;
+    SP_TEST_EACH_BACKEND(ops)
+        for (size_t i = 0; i < 2 * N_WIDTHS; i++) {
+            size_t w = widths[i / 2], n = ROWS * w;
+            float *x = sp_test_random(n, 11), *y = sp_test_alloc(n), *expected = sp_test_alloc(n);
+            float *bound = sp_test_alloc(n), *bias = sp_test_random(w, 12), *used = i % 2 ? bias : NULL;
+            for (size_t j = 0; j < n; j++) x[j] *= j % 3 ? 3 : 100;
+            ops->silu(NULL, x, used, ROWS, w, y);
+            sp_ops_find("ref")->silu(NULL, x, used, ROWS, w, expected);
+            for (size_t j = 0; j < n; j++) bound[j] = silu_bound(expected[j], used != NULL);
+            sp_test_close(ops->name, y, expected, n, bound, 0);
+            for (size_t r = 0; r < ROWS; r++) ops->silu(NULL, x + r * w, used, 1, w, x + r * w);
+            sp_test_equal("silu rows, in place", x, y, n);
+            sp_test_free(x, n);
+            sp_test_free(bias, w);
+            sp_test_free(y, n);
+            sp_test_free(expected, n);
+            sp_test_free(bound, n);
+        }
+}
+
+/* Rows of a modulation of two parts, stride floats apart; what lies between them stays NaN. */
+static float *modulation_rows(size_t w, size_t stride, uint32_t stream)
+{
+    float *rows = sp_test_alloc(ROWS * stride);
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t j = 0; j < 2 * w; j++) rows[r * stride + j] = sp_test_value(stream, r * 2 * w + j);
+    return rows;
+}
+
+/* A norm, then a product by up to 2 and a sum: three roundings of values up to 2 * 4 + 1. */
+static void modulate(void **state)
+{
+    (void)state;
+    SP_TEST_EACH_BACKEND(ops)
+        for (size_t i = 0; i < 2 * N_WIDTHS; i++) {
+            size_t w = widths[i / 2], n = ROWS * w, stride = 2 * w + 5;
+            float *x = sp_test_random(n, 13), *gain = sp_test_random(w, 14), *bias = sp_test_random(w, 15);
+            float *m = modulation_rows(w, stride, 16), *y = sp_test_alloc(n), *expected = sp_test_alloc(n);
+            float *g = i % 2 ? gain : NULL, *b = i % 2 ? bias : NULL;
+            ops->modulate(NULL, x, g, b, 1e-2f, m, m + w, stride, ROWS, w, y);
+            sp_ops_find("ref")->modulate(NULL, x, g, b, 1e-2f, m, m + w, stride, ROWS, w, expected);
+            sp_test_close(ops->name, y, expected, n, NULL, 2 * norm_bound(w) + 3 * 9 / 16777216.0f);
+            for (size_t r = 0; r < ROWS; r++)
+                ops->modulate(NULL, x + r * w, g, b, 1e-2f, m + r * stride, m + r * stride + w, stride, 1, w,
+                              x + r * w);
+            sp_test_equal("modulate rows, in place", x, y, n);
+            sp_test_free(x, n);
+            sp_test_free(gain, w);
+            sp_test_free(bias, w);
+            sp_test_free(m, ROWS * stride);
+            sp_test_free(y, n);
+            sp_test_free(expected, n);
+        }
+}
+
+/* Two sums and a product of values below 1: roundings of values up to 2, 2 and 3. */
+static void gate_add(void **state)
+{
+    (void)state;
+    SP_TEST_EACH_BACKEND(ops)
+        for (size_t i = 0; i < N_WIDTHS; i++) {
+            size_t w = widths[i], n = ROWS * w, stride = 2 * w + 5;
+            float *x = sp_test_random(n, 17), *bias = sp_test_random(w, 18), *m = modulation_rows(w, stride, 19);
+            float *y = sp_test_random(n, 20), *expected = sp_test_random(n, 20);
+            ops->gate_add(NULL, x, bias, m + w, stride, ROWS, w, y);
+            sp_ops_find("ref")->gate_add(NULL, x, bias, m + w, stride, ROWS, w, expected);
+            sp_test_close(ops->name, y, expected, n, NULL, 7 / 16777216.0f);
+            for (size_t j = 0; j < n; j++) expected[j] = sp_test_value(20, j);
+            for (size_t r = 0; r < ROWS; r++)
+                ops->gate_add(NULL, x + r * w, bias, m + r * stride + w, stride, 1, w, expected + r * w);
+            sp_test_equal("gate_add rows", y, expected, n);
+            sp_test_free(x, n);
+            sp_test_free(bias, w);
+            sp_test_free(m, ROWS * stride);
+            sp_test_free(y, n);
+            sp_test_free(expected, n);
         }
 }
 
@@ -123,6 +212,7 @@ static void gelu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(rms_norm), cmocka_unit_test(layer_norm), cmocka_unit_test(rope),
-                                       cmocka_unit_test(swiglu), cmocka_unit_test(gelu)};
+                                       cmocka_unit_test(swiglu), cmocka_unit_test(silu), cmocka_unit_test(modulate),
+                                       cmocka_unit_test(gate_add), cmocka_unit_test(gelu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

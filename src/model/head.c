@@ -1,0 +1,287 @@
+#include "model/head.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "model/head_weights.h"
+
+/* CHUNK: rows of a step that run together, a stream; their activations stay in a core's cache. SLICE: rows of the
+ * products that fill the table. TABLE_BYTES: above it, steps make their own modulation. */
+enum { MAX_STREAMS = 2, CHUNK = 64, SLICE = 64, TABLE_BYTES = 64 << 20 };
+
+/* Of one thread: rows of a chunk, both streams. */
+typedef struct scratch {
+    float *s;          /* [SLICE or rows, width] */
+    float *modulation; /* [rows, modulations] */
+    float *h, *u;      /* [rows, width] */
+    float *up;         /* [rows, hidden or, gated, 2 hidden] */
+    float *active;     /* [rows, hidden] */
+    float *output;     /* [rows, outputs] */
+    void *gemm;
+} scratch;
+
+struct sp_head_context {
+    const sp_head *head;
+    sp_pool *pool;
+    size_t max_rows, chunk;
+    size_t n, n_streams; /* of the conditions */
+    float temperature;
+    float *scale;        /* [max_rows] */
+    float *condition;    /* [MAX_STREAMS * max_rows, width] */
+    float *table;        /* [steps, n_streams * n, modulations] */
+    size_t table_floats;
+    bool tabled;         /* the table is of these conditions */
+    scratch *threads;    /* [threads of pool] */
+    void *gemm;          /* for the conditions */
+    sp_arena arena;
+};
+
+sp_status sp_head_open(sp_head **out, const sp_head_config *config, const sp_family *family, const sp_tensors *tensors,
+                       const sp_ops *ops, bool bf16, sp_error *err)
+{
+    *out = NULL;
+    if (!config->sampler) return SP_FAIL(err, SP_EBUG, "head: no sampler");
+    sp_head *h = sp_alloc(1, sizeof *h);
+    if (!h) return SP_FAIL(err, SP_ENOMEM, "head: no memory");
+    h->config = *config;
+    h->ops = ops;
+    sp_loader loader = {.tensors = tensors, .family = family, .ops = ops, .bf16 = bf16, .err = err};
+    sp_status status = sp_head_weights_load(h, &loader);
+    if (status != SP_OK) {
+        sp_head_close(h);
+        return status;
+    }
+    *out = h;
+    return SP_OK;
+}
+
+void sp_head_close(sp_head *h)
+{
+    if (!h) return;
+    sp_head_weights_free(h);
+    sp_release(h);
+}
+
+size_t sp_head_parameters(const sp_head *h) { return h->parameters; }
+size_t sp_head_bytes(const sp_head *h) { return h->packed_bytes + h->arena.bytes; }
+bool sp_head_fixed_deviation(const sp_head *h) { return !h->config.sampler->learns_deviation; }
+bool sp_head_degenerate(const sp_head *h) { return !(h->steps[h->config.chain.steps - 1].spread > 0); }
+
+static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
+
+static void take(sp_head_context *c)
+{
+    const sp_head *h = c->head;
+    const sp_head_config *m = &h->config;
+    sp_arena *a = &c->arena;
+    size_t rows = MAX_STREAMS * c->chunk, up = (m->gated ? 2 : 1) * m->hidden;
+    size_t inputs = largest(largest(m->width, m->hidden), m->dim);
+    c->scale = sp_arena_take(a, c->max_rows, sizeof(float));
+    c->condition = sp_arena_take(a, MAX_STREAMS * c->max_rows, m->width * sizeof(float));
+    c->table = sp_arena_take(a, c->table_floats, sizeof(float));
+    c->gemm = sp_arena_take(a, h->ops->gemm_scratch(MAX_STREAMS * c->max_rows, m->condition), 1);
+    c->threads = sp_arena_take(a, (size_t)sp_pool_threads(c->pool), sizeof *c->threads);
+    for (int t = 0; t < sp_pool_threads(c->pool); t++) {
+        scratch own = {.s = sp_arena_take(a, largest(rows, SLICE), m->width * sizeof(float))};
+        own.modulation = sp_arena_take(a, rows, h->modulations * sizeof(float));
+        own.h = sp_arena_take(a, rows, m->width * sizeof(float));
+        own.u = sp_arena_take(a, rows, m->width * sizeof(float));
+        own.up = sp_arena_take(a, rows, up * sizeof(float));
+        own.active = sp_arena_take(a, rows, m->hidden * sizeof(float));
+        own.output = sp_arena_take(a, rows, h->outputs * sizeof(float));
+        own.gemm = sp_arena_take(a, h->ops->gemm_scratch(largest(rows, SLICE), inputs), 1);
+        if (c->threads) c->threads[t] = own;
+    }
+}
+
+sp_status sp_head_context_open(sp_head_context **out, const sp_head *head, sp_pool *pool, size_t max_rows,
+                               sp_error *err)
+{
+    *out = NULL;
+    sp_head_context *c = sp_alloc(1, sizeof *c);
+    if (!c) return SP_FAIL(err, SP_ENOMEM, "session: no memory");
+    c->head = head;
+    c->pool = pool;
+    c->max_rows = max_rows;
+    c->chunk = max_rows < CHUNK ? max_rows : CHUNK;
+    size_t row = head->config.chain.steps * head->modulations, limit = TABLE_BYTES / sizeof(float);
+    c->table_floats = row <= limit / MAX_STREAMS / max_rows ? row * MAX_STREAMS * max_rows : limit;
+    take(c);
+    sp_status status = sp_arena_commit(&c->arena, "session (diffusion head)", err);
+    if (status != SP_OK) {
+        sp_head_context_close(c);
+        return status;
+    }
+    take(c);
+    *out = c;
+    return SP_OK;
+}
+
+void sp_head_context_close(sp_head_context *c)
+{
+    if (!c) return;
+    sp_arena_free(&c->arena);
+    sp_release(c);
+}
+
+size_t sp_head_context_bytes(const sp_head_context *c) { return c->arena.bytes; }
+
+/* y = bias + x W^T */
+static void linear(const sp_head *h, sp_pool *pool, const sp_weight *w, const float *bias, const float *x,
+                   size_t n_rows, float *y, void *gemm)
+{
+    for (size_t i = 0; i < n_rows; i++) memcpy(y + i * w->n, bias, w->n * sizeof *y);
+    h->ops->gemm(pool, w, x, w->k, n_rows, y, w->n, SP_GEMM_ADD, gemm);
+}
+
+/* Rows of the table in order of step, stream and condition: rows first .. last - 1. Slices keep to whole steps, or to
+ * part of one when a step has many rows. */
+static void fill_table(void *arguments, int thread, int n_threads)
+{
+    const sp_head_context *c = arguments;
+    const sp_head *h = c->head;
+    const scratch *own = &c->threads[thread];
+    size_t a_step = c->n_streams * c->n, width = h->config.width, first, last, n;
+    sp_pool_share(h->config.chain.steps * a_step, 1, thread, n_threads, &first, &last);
+    for (; first < last; first += n) {
+        n = last - first < SLICE ? last - first : SLICE;
+        for (size_t i = 0, some; i < n; i += some) {
+            size_t k = (first + i) / a_step, at = (first + i) % a_step;
+            some = a_step - at < n - i ? a_step - at : n - i;
+            h->ops->silu(NULL, c->condition + at * width, h->time + k * width, some, width, own->s + i * width);
+        }
+        linear(h, NULL, &h->modulation, h->modulation_bias, own->s, n, c->table + first * h->modulations, own->gemm);
+    }
+}
+
+void sp_head_condition(sp_head_context *c, const sp_head_conditions *from)
+{
+    const sp_head *h = c->head;
+    c->n = from->n;
+    c->n_streams = from->n_streams;
+    c->temperature = from->temperature;
+    if (from->n_streams > 1) memcpy(c->scale, from->scale, from->n * sizeof *c->scale);
+    size_t rows = c->n_streams * c->n;
+    linear(h, c->pool, &h->condition, h->condition_bias, from->features, rows, c->condition, c->gemm);
+    c->tabled = rows <= c->table_floats / h->modulations / h->config.chain.steps;
+    if (c->tabled) sp_pool_run(c->pool, fill_table, c);
+}
+
+/* Part of a step in the making: rows by stream, then chain. */
+typedef struct part {
+    const sp_head_context *c;
+    const scratch *own;
+    sp_pool *pool;
+    const int32_t *row; /* [n] */
+    size_t n, k;
+} part;
+
+static size_t condition_of(const part *p, size_t i) { return i / p->n * p->c->n + (size_t)p->row[i % p->n]; }
+
+/* The modulation of row i. *run: rows from i on whose modulations follow one another. */
+static const float *modulation_of(const part *p, size_t i, size_t *run)
+{
+    const sp_head_context *c = p->c;
+    size_t rows = c->n_streams * p->n, width = c->head->modulations;
+    *run = rows - i;
+    if (!c->tabled) return p->own->modulation + i * width;
+    size_t first = condition_of(p, i);
+    for (*run = 1; i + *run < rows && condition_of(p, i + *run) == first + *run;) ++*run;
+    return c->table + (p->k * c->n_streams * c->n + first) * width;
+}
+
+/* The modulation of every row, when there is no table of it. */
+static void modulation(const part *p)
+{
+    const sp_head_context *c = p->c;
+    const sp_head *h = c->head;
+    size_t width = h->config.width, rows = c->n_streams * p->n;
+    for (size_t i = 0; i < rows; i++)
+        h->ops->silu(NULL, c->condition + condition_of(p, i) * width, h->time + p->k * width, 1, width,
+                     p->own->s + i * width);
+    linear(h, p->pool, &h->modulation, h->modulation_bias, p->own->s, rows, p->own->modulation, p->own->gemm);
+}
+
+/* u = norm(h) (1 + scale) + shift, by the modulation of a block's group, or the last layer's. */
+static void modulate(const part *p, size_t group, const float *gain, const float *bias)
+{
+    const sp_head *h = p->c->head;
+    size_t width = h->config.width, rows = p->c->n_streams * p->n, run;
+    size_t at = group * 3 * width, shift = h->config.shift_first ? at : at + width;
+    size_t scale = h->config.shift_first ? at + width : at;
+    for (size_t i = 0; i < rows; i += run) {
+        const float *m = modulation_of(p, i, &run);
+        h->ops->modulate(p->pool, p->own->h + i * width, gain, bias, 1e-6f, m + scale, m + shift, h->modulations, run,
+                         width, p->own->u + i * width);
+    }
+}
+
+static void block(const part *p, size_t index)
+{
+    const sp_head *h = p->c->head;
+    const sp_head_config *m = &h->config;
+    const sp_head_block *b = &h->blocks[index];
+    const scratch *own = p->own;
+    size_t group = index / (m->blocks / m->groups), width = m->width, rows = p->c->n_streams * p->n, run;
+    modulate(p, group, b->norm, b->norm_bias);
+    h->ops->gemm(p->pool, &b->up, own->u, width, rows, own->up, b->up.n, SP_GEMM_SET, own->gemm);
+    if (m->gated) h->ops->swiglu(p->pool, own->up, b->up_bias, rows, m->hidden, own->active);
+    else h->ops->silu(p->pool, own->up, b->up_bias, rows, m->hidden, own->active);
+    h->ops->gemm(p->pool, &b->down, own->active, m->hidden, rows, own->u, width, SP_GEMM_SET, own->gemm);
+    for (size_t i = 0; i < rows; i += run) {
+        const float *gate = modulation_of(p, i, &run) + (3 * group + 2) * width;
+        h->ops->gate_add(p->pool, own->u + i * width, b->down_bias, gate, h->modulations, run, width,
+                         own->h + i * width);
+    }
+}
+
+/* The head's output of every row without its bias; streams share their states. */
+static void network(const part *p, const float *state)
+{
+    const sp_head *h = p->c->head;
+    const sp_head_config *m = &h->config;
+    const scratch *own = p->own;
+    size_t rows = p->c->n_streams * p->n;
+    if (!p->c->tabled) modulation(p);
+    linear(h, p->pool, &h->input, h->input_bias, state, p->n, own->h, own->gemm);
+    if (rows > p->n) memcpy(own->h + p->n * m->width, own->h, p->n * m->width * sizeof(float));
+    for (size_t i = 0; i < m->blocks; i++) block(p, i);
+    modulate(p, m->groups, NULL, NULL);
+    h->ops->gemm(p->pool, &h->output, own->u, m->width, rows, own->output, h->outputs, SP_GEMM_SET, own->gemm);
+}
+
+static void gaussian(const part *p, const float *state, float *mean, float *deviation)
+{
+    const sp_head_context *c = p->c;
+    const sp_head *h = c->head;
+    const sp_sampler_step *step = &h->steps[p->k];
+    size_t dim = h->config.dim;
+    for (size_t j = 0; j < p->n; j++) {
+        const float *with = p->own->output + j * h->outputs, *without = with + p->n * h->outputs;
+        float scale = c->scale[p->row[j]];
+        for (size_t i = 0; i < dim; i++) {
+            float guided = with[i] + h->output_bias[i];
+            /* At scale 1 the conditional output to the bit. */
+            if (c->n_streams > 1) guided += (scale - 1) * (guided - (without[i] + h->output_bias[i]));
+            mean[j * dim + i] = step->keep * state[j * dim + i] + step->weight * guided;
+            float spread = c->temperature * step->spread;
+            if (h->outputs > dim) {
+                float f = 0.5f * (with[dim + i] + h->output_bias[dim + i] + 1.0f);
+                spread *= expf(f * step->high + (1.0f - f) * step->low);
+            }
+            deviation[j * dim + i] = spread;
+        }
+    }
+}
+
+void sp_head_step(sp_head_context *c, const sp_chain_rows *rows)
+{
+    size_t dim = c->head->config.dim;
+    for (size_t from = 0; from < rows->n; from += c->chunk) {
+        size_t n = rows->n - from < c->chunk ? rows->n - from : c->chunk;
+        part p = {c, &c->threads[rows->thread], rows->pool, rows->row + from, n, rows->k};
+        network(&p, rows->state + from * dim);
+        gaussian(&p, rows->state + from * dim, rows->mean + from * dim, rows->deviation + from * dim);
+    }
+}

@@ -1,0 +1,169 @@
+#include "model/latent.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+enum { MAX_STREAMS = 2 };
+
+struct sp_latent {
+    sp_model_config config;
+    sp_transformer *transformer;
+    sp_head *head;
+};
+
+struct sp_latent_context {
+    const sp_latent *latent;
+    sp_context *transformer;
+    sp_head_context *head;
+    sp_latent_guidance guidance;
+    size_t n_streams;
+    float *features; /* [MAX_STREAMS, max_window, dim] */
+    float *scale;    /* [max_window] of guidance */
+    sp_arena arena;
+};
+
+static sp_status load(sp_latent *l, const sp_tensors *tensors, const sp_ops *ops, bool bf16, sp_error *err)
+{
+    const sp_model_config *c = &l->config;
+    SP_TRY(sp_transformer_open(&l->transformer, c, tensors, ops, bf16, err));
+    return sp_head_open(&l->head, &c->diffusion, sp_family_find(c->family), tensors, ops, bf16, err);
+}
+
+sp_status sp_latent_open(sp_latent **out, const sp_model_config *config, const sp_tensors *tensors, const sp_ops *ops,
+                         bool bf16, sp_error *err)
+{
+    *out = NULL;
+    sp_latent *l = sp_alloc(1, sizeof *l);
+    if (!l) return SP_FAIL(err, SP_ENOMEM, "model: no memory");
+    l->config = *config;
+    sp_status status = load(l, tensors, ops, bf16, err);
+    if (status != SP_OK) {
+        sp_latent_close(l);
+        return status;
+    }
+    *out = l;
+    return SP_OK;
+}
+
+void sp_latent_close(sp_latent *l)
+{
+    if (!l) return;
+    sp_head_close(l->head);
+    sp_transformer_close(l->transformer);
+    sp_release(l);
+}
+
+size_t sp_latent_parameters(const sp_latent *l)
+{
+    return sp_transformer_parameters(l->transformer) + sp_head_parameters(l->head);
+}
+
+size_t sp_latent_head_parameters(const sp_latent *l) { return sp_head_parameters(l->head); }
+size_t sp_latent_bytes(const sp_latent *l) { return sp_transformer_bytes(l->transformer) + sp_head_bytes(l->head); }
+
+static sp_status open_parts(sp_latent_context *c, sp_pool *pool, size_t max_window, sp_error *err)
+{
+    const sp_latent *l = c->latent;
+    SP_TRY(sp_context_open(&c->transformer, l->transformer, pool, max_window, err));
+    SP_TRY(sp_head_context_open(&c->head, l->head, pool, max_window, err));
+    for (int pass = 0; pass < 2; pass++) {
+        c->features = sp_arena_take(&c->arena, MAX_STREAMS * max_window, l->config.dim * sizeof(float));
+        c->scale = sp_arena_take(&c->arena, max_window, sizeof(float));
+        if (pass == 0) SP_TRY(sp_arena_commit(&c->arena, "session (conditions)", err));
+    }
+    return SP_OK;
+}
+
+sp_status sp_latent_context_open(sp_latent_context **out, const sp_latent *latent, sp_pool *pool, size_t max_window,
+                                 sp_error *err)
+{
+    *out = NULL;
+    sp_latent_context *c = sp_alloc(1, sizeof *c);
+    if (!c) return SP_FAIL(err, SP_ENOMEM, "session: no memory");
+    c->latent = latent;
+    sp_status status = open_parts(c, pool, max_window, err);
+    if (status != SP_OK) {
+        sp_latent_context_close(c);
+        return status;
+    }
+    *out = c;
+    return SP_OK;
+}
+
+void sp_latent_context_close(sp_latent_context *c)
+{
+    if (!c) return;
+    sp_head_context_close(c->head);
+    sp_context_close(c->transformer);
+    sp_arena_free(&c->arena);
+    sp_release(c);
+}
+
+size_t sp_latent_context_bytes(const sp_latent_context *c)
+{
+    return sp_context_bytes(c->transformer) + sp_head_context_bytes(c->head) + c->arena.bytes;
+}
+
+size_t sp_latent_context_kv_bytes(const sp_latent_context *c) { return sp_context_kv_bytes(c->transformer); }
+
+static sp_status begin(void *state, const sp_model_prompt *prompt, const sp_latent_guidance *guidance, sp_error *err)
+{
+    sp_latent_context *c = state;
+    sp_model model = sp_context_model(c->transformer);
+    bool guided = guidance->cfg_scale != 1.0f;
+    c->guidance = *guidance;
+    c->n_streams = guided ? MAX_STREAMS : 1;
+    return model.ops->begin(model.state, prompt, guided, NULL, err);
+}
+
+/* A scale is the position's own, whatever the window: the linear schedule runs from 1 to just below cfg_scale. */
+static float scale_at(const sp_latent_context *c, size_t position)
+{
+    const sp_model_config *m = &c->latent->config;
+    float above = c->guidance.cfg_scale - 1;
+    if (m->guidance == SP_GUIDANCE_LINEAR) above *= (float)position / (float)(m->rows * m->columns);
+    return 1 + above;
+}
+
+static sp_status condition(void *state, size_t first, size_t n, const float *latents, sp_error *err)
+{
+    sp_latent_context *c = state;
+    sp_model model = sp_context_model(c->transformer);
+    sp_model_window window = {.first = first, .n = n, .latents = latents, .features = c->features};
+    SP_TRY(model.ops->forward(model.state, &window, err));
+    for (size_t j = 0; j < n; j++) c->scale[j] = scale_at(c, first + j);
+    sp_head_condition(c->head, &(sp_head_conditions){.n = n, .n_streams = c->n_streams, .features = c->features,
+                                                     .scale = c->scale, .temperature = c->guidance.temperature});
+    return SP_OK;
+}
+
+static void step(void *state, const sp_chain_rows *rows)
+{
+    sp_latent_context *c = state;
+    sp_head_step(c->head, rows);
+}
+
+/* Onto the sphere of radius sqrt(dim); a state of length 0, which no chain ends in, stays finite. */
+static void project(void *state, size_t n, const float *states, float *tokens)
+{
+    const sp_latent_context *c = state;
+    size_t dim = c->latent->config.latent_dim;
+    for (size_t j = 0; j < n; j++, states += dim, tokens += dim) {
+        double squares = 0;
+        for (size_t i = 0; i < dim; i++) squares += (double)states[i] * (double)states[i];
+        double length = sqrt(squares), factor = sqrt((double)dim) / (length > 1e-7 ? length : 1e-7);
+        if (!c->latent->config.project_sphere) factor = 1;
+        for (size_t i = 0; i < dim; i++) tokens[i] = (float)((double)states[i] * factor);
+    }
+}
+
+sp_latent_model sp_latent_context_model(sp_latent_context *context)
+{
+    static const sp_latent_model_ops ops = {begin, condition, step, project};
+    const sp_latent *l = context->latent;
+    const sp_model_config *m = &l->config;
+    return (sp_latent_model){&ops, context, m->latent_dim, m->diffusion.chain.steps, m->rows, m->columns,
+                             sp_head_fixed_deviation(l->head), sp_head_degenerate(l->head)};
+}

@@ -211,6 +211,9 @@ def rotate(x, cos, sin):
     return torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2)
 
 
+SHORT = 128  # rows below which the fused attention loses to two products: its backward is slow on a CPU
+
+
 class Attention(nn.Module):
     def __init__(self, shape):
         super().__init__()
@@ -226,13 +229,13 @@ class Attention(nn.Module):
             if cache:
                 k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
             cache[:] = [k, v]
-        elif hasattr(functional, "scaled_dot_product_attention"):
+        elif length > SHORT and hasattr(functional, "scaled_dot_product_attention"):
             h = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             return self.o(h.transpose(1, 2).reshape(batch, length, -1))
         score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         seen = k.shape[2]
-        mask = torch.ones(length, seen, dtype=torch.bool).tril(seen - length)
-        score = torch.softmax(score.float().masked_fill(~mask, -torch.inf), -1).to(v.dtype)
+        mask = torch.full((length, seen), -torch.inf, device=x.device).triu(seen - length + 1)
+        score = torch.softmax(score.float() + mask, -1).to(v.dtype)
         return self.o((score @ v).transpose(1, 2).reshape(batch, length, -1))
 
 

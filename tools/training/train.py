@@ -3,24 +3,21 @@
 Every scene, weight and step is a function of --seed; a run that was stopped goes on where it was.
 """
 import argparse
-import contextlib
 import json
 import math
 import os
 import sys
-import time
 
 import numpy
 import torch
-from PIL import Image
 from torch.nn import functional
 
 import drafter
-import icons
+import latent_train
 import models
 import weights
-from bpe import Bpe
 from scenes import KINDS, Scenes
+from stage import SHEET, Progress, Run, edges, learning_rate, make_bpe, psnr, save_sheet
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CONFIG = {
@@ -43,6 +40,7 @@ def arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--icons", required=True, help="folder or .tar.xz of @iconify-json/noto 1.2.9")
     parser.add_argument("--output", required=True, help="folder for the checkpoint and the training state")
+    parser.add_argument("--tokens", choices=("discrete", "continuous"), default="discrete", help="kind of model")
     parser.add_argument("--concepts", default=os.path.join(HERE, "concepts.txt"), help="names to learn, one a line")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -58,88 +56,8 @@ def arguments():
                         help="auto: bf16 where the processor has AMX and PyTorch is 2 or newer")
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer")
     parser.add_argument("--device", default="cpu", help="as PyTorch names it")
+    latent_train.arguments(parser)
     return parser.parse_args()
-
-
-def chosen_precision(args):
-    if args.precision != "auto":
-        return args.precision
-    if args.device != "cpu":
-        return "bf16"
-    with open("/proc/cpuinfo", encoding="ascii") as file:
-        amx = "amx_bf16" in file.read()
-    return "bf16" if amx and int(torch.__version__.split(".")[0]) >= 2 else "fp32"
-
-
-class Run:
-    """Shared by all stages: data, precision, checkpoints on disk, progress."""
-
-    def __init__(self, args):
-        self.args = args
-        os.makedirs(args.output, exist_ok=True)
-        torch.set_num_threads(args.threads)
-        self.bf16 = chosen_precision(args) == "bf16"
-        with open(args.concepts, encoding="utf-8") as file:
-            wanted = {line.strip() for line in file if line.strip() and not line.startswith("#")}
-        size = CONFIG["vq"]["image_size"][0]
-        sprites, keywords = icons.load(args.icons, self.path("concepts.npz"), wanted)
-        self.scenes = Scenes(sprites, keywords, size, jitter=0.6)
-        everything, words = icons.load(args.icons, self.path("everything.npz"))
-        self.variety = Scenes(everything, words, size)
-
-    def path(self, name):
-        return os.path.join(self.args.output, name)
-
-    def autocast(self):
-        if not self.bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.args.device.split(":")[0], dtype=torch.bfloat16)
-
-    def pixels(self, pictures):
-        batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return batch.to(self.args.device).contiguous(memory_format=torch.channels_last)
-
-    def save_state(self, name, step, module, optimizer):
-        part = self.path(name + ".part")
-        torch.save({"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(),
-                    "usage": getattr(module, "usage", None)}, part)
-        os.replace(part, self.path(name))
-
-    def load_state(self, name, module, optimizer):
-        if not os.path.exists(self.path(name)):
-            return 0
-        state = torch.load(self.path(name), map_location=self.args.device)
-        module.load_state_dict(state["module"], strict=False)
-        optimizer.load_state_dict(state["optimizer"])
-        if state["usage"] is not None:
-            module.usage.copy_(state["usage"])
-        return state["step"]
-
-
-class Progress:
-    def __init__(self, label, first, total):
-        self.label, self.first, self.total, self.start = label, first, total, time.time()
-
-    def report(self, step, text):
-        rate = (time.time() - self.start) / max(step - self.first, 1)
-        left = int(rate * (self.total - step))
-        print(f"{self.label} {step}/{self.total}  {text}  {rate * 1000:.0f} ms/step  "
-              f"{left // 60}:{left % 60:02d} left", flush=True)
-
-
-def learning_rate(step, total, peak, warm=200):
-    if step < warm:
-        return peak * (step + 1) / warm
-    done = (step - warm) / max(total - warm, 1)
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def psnr(a, b):
-    return -10 * math.log10(((a - b) / 2).square().mean().item())
-
-
-def edges(x):
-    return torch.cat([(x[..., 1:, :] - x[..., :-1, :]).flatten(1), (x[..., 1:] - x[..., :-1]).flatten(1)], 1)
 
 
 def tokenizer_test(run, model):
@@ -191,14 +109,6 @@ def train_tokenizer(run):
         run.save_state("tokenizer.state", args.tokenizer_steps, model, optimizer)
     print(f"tokenizer: PSNR {quality:.2f} dB on {len(run.scenes.names)} still pictures, {used} codes used", flush=True)
     return model.eval(), {"psnr": quality, "codes_used": used}
-
-
-def make_bpe(run):
-    path = run.path("tokenizer.json")
-    if not os.path.exists(path):
-        captions = [run.scenes.scene(run.args.seed + 200, i)[0] for i in range(6000)]
-        Bpe.train(captions, CONFIG["text"]["vocab"]).save(path)
-    return Bpe.load(path)
 
 
 def tokenised(run, tokenizer, bpe, seed, first, count, kind=None, held=False):
@@ -273,29 +183,27 @@ def export(run, tokenizer, model):
 
 
 def contact_sheet(run, tokenizer, model, bpe, path, columns=6):
-    prompts = ["red heart", "cat face", "rocket", "strawberry", "pizza", "penguin", "grinning face", "Christmas tree",
-               "house", "sunflower", "robot", "star on blue background", "blue fox", "red apple and banana"]
-    prefix = torch.tensor([bpe.prefix(text, CONFIG["text"]["length"]) for text in prompts for _ in range(columns)])
+    prefix = torch.tensor([bpe.prefix(text, CONFIG["text"]["length"]) for text in SHEET for _ in range(columns)])
     rows, columns_of = CONFIG["codes"]["grid"]
     generator = torch.Generator(run.args.device).manual_seed(run.args.seed)
     sampling = CONFIG["sampling"]
     ids = model.sample(prefix.to(run.args.device), rows * columns_of, sampling["cfg_scale"], sampling["temperature"],
                        generator)
     with torch.no_grad():
-        y = tokenizer.decode(ids, CONFIG["codes"]["grid"]).float().clamp(-1, 1).cpu()
-    size = y.shape[-1]
-    sheet = ((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    sheet = sheet.reshape(len(prompts), columns, size, size, 3).transpose(0, 2, 1, 3, 4)
-    Image.fromarray(sheet.reshape(len(prompts) * size, columns * size, 3)).save(path)
+        y = tokenizer.decode(ids, CONFIG["codes"]["grid"])
+    save_sheet(y, columns, path)
 
 
 def main():
     args = arguments()
-    run = Run(args)
+    run = Run(args, CONFIG["vq"]["image_size"][0])
     print(f"train: PyTorch {torch.__version__}, {args.threads} threads, {'bf16' if run.bf16 else 'fp32'}, "
           f"{len(run.scenes.names)} concepts, {len(run.variety.names)} pictures for the tokenizer", flush=True)
+    if args.tokens == "continuous":
+        latent_train.train(run)
+        return
     tokenizer, report = train_tokenizer(run)
-    bpe = make_bpe(run)
+    bpe = make_bpe(run, CONFIG["text"]["vocab"])
     model = train_transformer(run, tokenizer, bpe)
     export(run, tokenizer, model)
     report["kinds"] = transformer_test(run, model, tokenizer, bpe)

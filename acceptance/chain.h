@@ -61,6 +61,10 @@ typedef struct sp_chain_ops {
 size_t sp_commit_first_change(const bool *kept, size_t n);
 size_t sp_commit_all(const bool *kept, size_t n);
 
+/* A draw from (p - q)+, normalised, into check->draft, by rejection from p. Returns how many draws it took: given a
+ * rejected draft 1 / (1 - A) on average, where A is the probability that a draft passes. */
+size_t sp_chain_residual(const sp_chain_draw *draw, size_t dim, const sp_chain_check *check);
+
 /* NULL when there is no such rule. */
 const sp_chain_ops *sp_chain_find(const char *name);
 const sp_chain_ops *const *sp_chain_all(void); /* NULL at the end */

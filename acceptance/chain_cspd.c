@@ -8,8 +8,7 @@ extern const sp_chain_ops sp_chain_cspd;
  * most max A^n (1 - A) < 4e-7 in total variation. */
 enum { TRIES = 1 << 20 };
 
-/* From (p - q)+, normalised, by rejection from p. */
-static void residual(const sp_chain_draw *draw, size_t dim, const sp_chain_check *c)
+size_t sp_chain_residual(const sp_chain_draw *draw, size_t dim, const sp_chain_check *c)
 {
     float noise[SP_MAX_LATENT];
     for (uint32_t i = 0; i < TRIES; i++) {
@@ -17,8 +16,10 @@ static void residual(const sp_chain_draw *draw, size_t dim, const sp_chain_check
         for (size_t j = 0; j < dim; j++) c->draft[j] = sp_chain_move(c->p_mean[j], c->p_deviation[j], noise[j]);
         double ratio = sp_log_ratio(dim, c->draft, c->p_mean, c->p_deviation, c->q_mean, c->q_deviation);
         /* Not a number: the caller finds it in the draft. */
-        if (!(sp_uniform(draw->seed, draw->image, SP_DRAW_RESIDUAL, draw->position, i) >= -expm1(-ratio))) return;
+        if (!(sp_uniform(draw->seed, draw->image, SP_DRAW_RESIDUAL, draw->position, i) >= -expm1(-ratio)))
+            return i + 1;
     }
+    return TRIES;
 }
 
 static bool verify(const sp_chain_draw *draw, const sp_chain_settings *settings, size_t dim, const sp_chain_check *c)
@@ -26,7 +27,7 @@ static bool verify(const sp_chain_draw *draw, const sp_chain_settings *settings,
     (void)settings;
     double ratio = sp_log_ratio(dim, c->draft, c->p_mean, c->p_deviation, c->q_mean, c->q_deviation);
     if (sp_chain_log_uniform(draw, SP_DRAW_ACCEPT, 0) <= ratio) return true;
-    residual(draw, dim, c);
+    sp_chain_residual(draw, dim, c);
     return false;
 }
 

@@ -11,7 +11,8 @@ enum { TOY_DIM = 16, TOY_STEPS = 100, TOY_POSITIONS = 12, TOY_WINDOW = 24 };
 /* What a condition comes to. */
 typedef struct toy_condition {
     double centre[TOY_DIM];
-    double fraction; /* of the way from the lowest log deviation to the highest */
+    double fraction;       /* of the way from the lowest log deviation to the highest */
+    double (*error)[TOY_DIM]; /* of the head in each step, in units of noise; NULL: none */
 } toy_condition;
 
 /* Step k: x is the denoised token of y = alpha x + sigma e; mean = of_token x + of_state y. */
@@ -24,6 +25,7 @@ typedef struct toy {
     double spread, tau, weight; /* half the distance of the components, their deviation, the share of the first */
     double pull;                /* how strongly a token follows those before it */
     double offset;              /* added to centres: drafters differ */
+    double fraction;            /* of every condition; 0 is 1 */
     bool learned;               /* deviations follow from the condition */
     double temperature;
     toy_step step[TOY_STEPS];
@@ -71,7 +73,7 @@ static inline void toy_ddpm(toy *m, size_t n_steps)
 
 static inline toy_condition toy_condition_of(const toy *m, size_t position, float (*tokens)[TOY_DIM])
 {
-    toy_condition c = {.fraction = 1};
+    toy_condition c = {.fraction = m->fraction > 0 ? m->fraction : 1};
     for (size_t j = 0; j < m->dim; j++) {
         double one = position > 0 ? (double)tokens[position - 1][j] : 0;
         double beside = position > 0 ? (double)tokens[position - 1][(j + 1) % m->dim] : 0;
@@ -101,8 +103,11 @@ static inline void toy_law(const toy *m, const toy_condition *c, size_t k, const
         log_odds += (side ? 1 : -1) * square / (2 * variance);
     }
     double first = 1 / (1 + exp(-log_odds));
-    for (size_t j = 0; j < m->dim; j++)
-        mean[j] = s->of_token * (first * token[0][j] + (1 - first) * token[1][j]) + s->of_state * (double)y[j];
+    for (size_t j = 0; j < m->dim; j++) {
+        double denoised = first * token[0][j] + (1 - first) * token[1][j];
+        if (c->error) denoised -= s->sigma / s->alpha * c->error[k][j];
+        mean[j] = s->of_token * denoised + s->of_state * (double)y[j];
+    }
     *deviation = m->temperature * exp(c->fraction * s->high + (1 - c->fraction) * s->low);
 }
 
@@ -195,6 +200,15 @@ static inline toy toy_sequence(bool learned)
     toy m = {.dim = 2, .n_positions = 12, .spread = 0.5, .tau = 0.35, .weight = 0.4, .pull = 0.45, .learned = learned,
              .temperature = 1};
     toy_velocity(&m, 12, 0.96, 0.05);
+    return m;
+}
+
+/* The same with tokens that follow strongly from those before and a last step that adds much noise, where wrong rules
+ * go further astray. */
+static inline toy toy_strong(void)
+{
+    toy m = {.dim = 2, .n_positions = 12, .spread = 0.2, .tau = 0.4, .weight = 0.4, .pull = 1.2, .temperature = 1};
+    toy_velocity(&m, 8, 0.9, 0.3);
     return m;
 }
 

@@ -3,7 +3,7 @@
 /* Many runs of a chain rule over a toy through the production loop, compared with sequences drawn token by token. */
 #include "chain_toys.h"
 
-enum { STATISTICS = 5 };
+enum { STATISTICS = 5, DIRECTIONS = 8, PERMUTATIONS = 199 };
 
 /* Numbers of a sample, several of each run. */
 typedef struct sample {
@@ -66,6 +66,70 @@ static inline double ks_two(double *a, size_t n, double *b, size_t m)
 
 #define KS_LIMIT 1.95
 
+/* One sample against N(mean, deviation^2): sqrt(n) D. Sorts it. */
+static inline double ks_normal(double *x, size_t n, double mean, double deviation)
+{
+    double most = 0;
+    qsort(x, n, sizeof *x, compare_numbers);
+    for (size_t i = 0; i < n; i++) {
+        double law = 0.5 * erfc(-(x[i] - mean) / deviation * M_SQRT1_2);
+        most = fmax(most, fmax(law - (double)i / (double)n, (double)(i + 1) / (double)n - law));
+    }
+    return most * sqrt((double)n);
+}
+
+typedef struct placed {
+    double at;
+    uint32_t index;
+} placed;
+
+static inline int compare_placed(const void *a, const void *b)
+{
+    return compare_numbers(&((const placed *)a)->at, &((const placed *)b)->at);
+}
+
+/* Two-sample energy distance of whole sequences on random lines, the sum of integrals of (F - G)^2, by permutations:
+ * how many of 199 relabelled pairs of samples are as far apart. 0 has probability 0.005 when the laws are equal. */
+static inline size_t energy_rank(const toy *m, const sample *a, const sample *b)
+{
+    size_t width = m->n_positions * m->dim, n = a->n + b->n, beyond = 0;
+    placed *line[DIRECTIONS];
+    uint32_t *label = malloc(n * sizeof *label);
+    double observed = 0;
+    for (uint32_t d = 0; d < DIRECTIONS; d++) {
+        line[d] = malloc(n * sizeof *line[d]);
+        for (size_t i = 0; i < n; i++) {
+            const float *tokens = i < a->n ? a->tokens + i * width : b->tokens + (i - a->n) * width;
+            line[d][i] = (placed){0, (uint32_t)i};
+            for (uint32_t j = 0; j < width; j++) line[d][i].at += toy_normal(83, d, j) * (double)tokens[j];
+        }
+        qsort(line[d], n, sizeof *line[d], compare_placed);
+    }
+    for (size_t i = 0; i < n; i++) label[i] = i < a->n;
+    for (uint32_t round = 0; round <= PERMUTATIONS; round++) {
+        double energy = 0;
+        for (size_t d = 0; d < DIRECTIONS; d++) {
+            double f = 0, g = 0;
+            for (size_t i = 0; i + 1 < n; i++) {
+                if (label[line[d][i].index]) f += 1 / (double)a->n;
+                else g += 1 / (double)b->n;
+                energy += (f - g) * (f - g) * (line[d][i + 1].at - line[d][i].at);
+            }
+        }
+        if (round == 0) observed = energy;
+        else beyond += energy >= observed;
+        for (size_t i = n - 1; i > 0; i--) {
+            size_t other = (size_t)((uint64_t)sp_philox(89, (uint32_t)i, round, 202, 0).word[0] * (i + 1) >> 32);
+            uint32_t kept = label[i];
+            label[i] = label[other];
+            label[other] = kept;
+        }
+    }
+    for (size_t d = 0; d < DIRECTIONS; d++) free(line[d]);
+    free(label);
+    return beyond;
+}
+
 typedef struct trial {
     const char *name;
     const sp_chain_ops *rule;
@@ -73,7 +137,14 @@ typedef struct trial {
     sp_chain_settings settings;
     const char *draft_init;
     float temperature; /* 0 is 1 */
+    sp_progress_call *progress; /* NULL, or one with user a steering */
 } trial;
+
+/* For progress calls that choose the next window. */
+typedef struct steering {
+    sp_chain_decoder *decoder;
+    sp_chain_plan *plan;
+} steering;
 
 typedef struct trial_result {
     double ks;             /* the worst of the statistics */
@@ -111,6 +182,9 @@ static inline trial_result trial_run(const trial *t, toy *m, toy *draft, sample 
     SP_TEST_OK(sp_chain_decoder_open(&decoder, &model, draft ? &drafter : NULL, NULL, TOY_WINDOW, err));
     for (size_t run = 0; run < n; run++) {
         sp_chain_plan plan = trial_plan(t, draft ? &drafter : NULL, seed + run);
+        steering steered = {decoder, &plan};
+        plan.progress = t->progress;
+        plan.user = &steered;
         SP_TEST_OK(sp_chain_decode(decoder, &model, &plan, err));
         sample_put(m, &s, run, decoder->latents);
         passes += (double)decoder->passes;

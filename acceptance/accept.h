@@ -29,7 +29,7 @@ typedef struct sp_accept_row {
     sp_law *law;         /* NULL for rules that do not record */
 } sp_accept_row;
 
-enum { SP_MAX_GROUP = 256, SP_MAX_GUESSES = 7 };
+enum { SP_MAX_GROUP = 256, SP_MAX_GUESSES = 15 };
 
 /* What relaxed rules go by. */
 typedef struct sp_relaxation {

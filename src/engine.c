@@ -142,17 +142,42 @@ static sp_status open_tokenizer(sp_engine *e, sp_error *err)
     return SP_OK;
 }
 
-/* The drafter that was asked for must be there, the one beside the model may be. */
-static sp_status open_drafter(sp_engine *e, const char *folder, sp_error *err)
+static char *copy(const char *text)
+{
+    char *out = sp_alloc(strlen(text) + 1, 1);
+    if (out) memcpy(out, text, strlen(text));
+    return out;
+}
+
+/* The drafter that was asked for must be there and is loaded; the one beside the model may be. */
+static sp_status find_drafter(sp_engine *e, const char *folder, sp_error *err)
 {
     char path[4096];
     if (!folder) {
         SP_TRY(join(e->path, "drafter/config.json", path, sizeof path, err));
         if (access(path, F_OK) != 0) return SP_OK;
         SP_TRY(join(e->path, "drafter", path, sizeof path, err));
-        folder = path;
     }
-    return sp_eagle_open(&e->drafter, folder, e->transformer, e->fingerprint, err);
+    e->drafter_given = folder != NULL;
+    e->drafter_folder = copy(folder ? folder : path);
+    if (!e->drafter_folder) return SP_FAIL(err, SP_ENOMEM, "drafter: no memory");
+    return folder ? sp_engine_load_drafter(e, err) : SP_OK;
+}
+
+sp_status sp_engine_load_drafter(sp_engine *e, sp_error *err)
+{
+    if (!e->drafter_folder)
+        return SP_FAIL(err, SP_EARG, "%.300s has no drafting model beside it; give its folder with --drafter",
+                       e->path);
+    sp_eagle *drafter = NULL;
+    sp_status status = SP_OK;
+    pthread_mutex_lock(&e->drafter_lock);
+    if (!atomic_load(&e->drafter)) {
+        status = sp_eagle_open(&drafter, e->drafter_folder, e->transformer, e->fingerprint, err);
+        atomic_store(&e->drafter, drafter);
+    }
+    pthread_mutex_unlock(&e->drafter_lock);
+    return status;
 }
 
 static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
@@ -168,7 +193,7 @@ static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
     e->config.codec.bf16 = e->bf16;
     SP_TRY(sp_transformer_open(&e->transformer, &e->config, e->tensors, e->ops, e->bf16, err));
     SP_TRY(fingerprint(e, err));
-    SP_TRY(open_drafter(e, o->drafter, err));
+    SP_TRY(find_drafter(e, o->drafter, err));
     sp_tensors_drop(e->tensors);
     sp_session *first;
     SP_TRY(sp_session_make(&first, e, &e->session_bytes, &e->kv_bytes, err));
@@ -183,14 +208,14 @@ sp_status sp_engine_open(sp_engine **out, const sp_engine_options *options, sp_e
     if (!options->model || !*options->model)
         return SP_FAIL(err, SP_EARG, "model: no checkpoint folder is given; use --model DIR");
     sp_engine *e = sp_alloc(1, sizeof *e);
-    char *path = sp_alloc(strlen(options->model) + 1, 1);
+    char *path = copy(options->model);
     if (!e || !path) {
         sp_release(e);
         sp_release(path);
         return SP_FAIL(err, SP_ENOMEM, "model: no memory");
     }
-    memcpy(path, options->model, strlen(options->model));
     e->path = path;
+    pthread_mutex_init(&e->drafter_lock, NULL);
     sp_status status = load(e, options, err);
     if (status != SP_OK) {
         sp_engine_close(e);
@@ -204,11 +229,13 @@ void sp_engine_close(sp_engine *e)
 {
     if (!e) return;
     sp_session_close(atomic_load(&e->spare));
-    sp_eagle_close(e->drafter);
+    sp_eagle_close(atomic_load(&e->drafter));
+    pthread_mutex_destroy(&e->drafter_lock);
     sp_transformer_close(e->transformer);
     sp_tokenizer_close(e->tokenizer);
     sp_tensors_close(e->tensors);
     sp_tensors_close(e->codec_tensors);
+    sp_release(e->drafter_folder);
     sp_release(e->path);
     sp_release(e);
 }
@@ -216,6 +243,7 @@ void sp_engine_close(sp_engine *e)
 sp_model_info sp_engine_info(const sp_engine *e)
 {
     const sp_model_config *c = &e->config;
+    const sp_eagle *drafter = atomic_load(&e->drafter);
     size_t factor = (size_t)1 << (c->codec.n_levels - 1);
     return (sp_model_info){
         .path = e->path, .family = c->family, .codec = c->codec.kind, .dtype = e->bf16 ? "bf16" : "f32",
@@ -226,7 +254,8 @@ sp_model_info sp_engine_info(const sp_engine *e)
         .dim = c->dim, .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
         .weight_bytes = sp_transformer_bytes(e->transformer), .session_bytes = e->session_bytes,
         .kv_bytes = e->kv_bytes, .prefix_limit = c->prefix_length, .threads = e->n_threads,
-        .drafter_parameters = e->drafter ? sp_eagle_parameters(e->drafter) : 0,
+        .drafter = e->drafter_given ? e->drafter_folder : NULL,
+        .drafter_parameters = drafter ? sp_eagle_parameters(drafter) : 0,
         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_p = c->top_p, .top_k = c->top_k};
 }
 

@@ -1,6 +1,8 @@
 #ifndef SP_ENGINE_H
 #define SP_ENGINE_H
 /* What an engine holds, for engine.c and session.c. */
+#include <pthread.h>
+
 #include "io/tensors.h"
 #include "model/eagle.h"
 #include "model/transformer.h"
@@ -17,7 +19,10 @@ struct sp_engine {
     sp_tensors *tensors, *codec_tensors;
     sp_tokenizer *tokenizer; /* NULL for class-conditional models */
     sp_transformer *transformer;
-    sp_eagle *drafter; /* or NULL */
+    char *drafter_folder;          /* owned; NULL: there is none */
+    bool drafter_given;            /* by an option; else it is the one beside the model */
+    _Atomic(sp_eagle *) drafter;   /* NULL until it is needed; set once, under the lock */
+    pthread_mutex_t drafter_lock;
     size_t session_bytes, kv_bytes;
     /* The session that open made to learn what one needs, waiting for the first who asks. */
     _Atomic(sp_session *) spare;

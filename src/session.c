@@ -23,12 +23,6 @@ static sp_status open_parts(sp_session *s, sp_error *err)
     SP_TRY(sp_pool_open(&s->pool, e->n_threads, err));
     SP_TRY(sp_decoder_open(&s->decoder, c->n_codes, c->rows, c->columns, e->ops, SP_MAX_WINDOW, err));
     SP_TRY(sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, err));
-    if (e->drafter) {
-        sp_model model = sp_context_model(s->context);
-        SP_TRY(sp_eagle_context_open(&s->drafter, e->drafter, s->pool, s->decoder->max_window, err));
-        sp_draft_model draft = sp_eagle_model(s->drafter);
-        SP_TRY(sp_tree_open(&s->tree, &model, &draft, s->decoder->max_window, err));
-    }
     SP_TRY(sp_codec_open(&s->codec, &c->codec, e->codec_tensors, e->ops, s->pool, err));
     take(s);
     SP_TRY(sp_arena_commit(&s->arena, "picture", err));
@@ -48,7 +42,6 @@ sp_status sp_session_make(sp_session **out, sp_engine *engine, size_t *bytes, si
         return status;
     }
     *bytes = sp_context_bytes(s->context) + sp_decoder_bytes(s->decoder) + sp_codec_bytes(s->codec) + s->arena.bytes;
-    if (s->drafter) *bytes += sp_eagle_context_bytes(s->drafter) + sp_tree_bytes(s->tree);
     *kv_bytes = sp_context_kv_bytes(s->context);
     *out = s;
     return SP_OK;
@@ -103,7 +96,7 @@ static sp_status class_number(const sp_engine *e, const char *prompt, int32_t *o
     return SP_OK;
 }
 
-sp_status sp_request_check(const sp_engine *e, const sp_request *r, sp_error *err)
+sp_status sp_request_check(sp_engine *e, const sp_request *r, sp_error *err)
 {
     int32_t number;
     if (!r->prompt) return SP_FAIL(err, SP_EARG, "prompt: none is given; use --prompt TEXT");
@@ -121,19 +114,18 @@ sp_status sp_request_check(const sp_engine *e, const sp_request *r, sp_error *er
     SP_TRY(in_range("group-size", r->group_size, 1, SP_MAX_GROUP, err));
     SP_TRY(in_range("group-delta", (double)r->group_delta, 0, 1, err));
     SP_TRY(in_range("group-distance", (double)r->group_distance, 0, 4, err));
-    SP_TRY(in_range("tree", r->tree, 0, SP_MAX_GUESSES + 1, err));
+    bool walks = sp_accept_find(r->method)->walk != NULL;
+    SP_TRY(in_range("tree", r->tree, 0, walks ? SP_TREE_WIDTH : SP_MAX_GUESSES + 1, err));
     SP_TRY(in_range("lantern-k", r->lantern_k, 0, (double)e->config.n_codes - 1, err));
     SP_TRY(in_range("lantern-delta", (double)r->lantern_delta, 0, 1, err));
     SP_TRY(in_range("lantern-lambda", (double)r->lantern_lambda, 0, 1000, err));
     if (r->lantern_lambda > 0 && r->lantern_lambda < 1)
         return SP_FAIL(err, SP_EARG, "--lantern-lambda %g: expected 1 to 1000, or 0 for --lantern-delta",
                        (double)r->lantern_lambda);
-    if (sp_accept_find(r->method)->walk && !e->drafter)
-        return SP_FAIL(err, SP_EARG, "--method %s: %.300s has no drafting model beside it; give its folder with "
-                       "--drafter", r->method, e->path);
     if (!r->groups || (strcmp(r->groups, "dynamic") != 0 && strcmp(r->groups, "static") != 0))
         return SP_FAIL(err, SP_EARG, "--groups '%.40s': expected dynamic or static", r->groups ? r->groups : "");
-    return e->config.from_text ? SP_OK : class_number(e, r->prompt, &number, err);
+    if (!e->config.from_text) SP_TRY(class_number(e, r->prompt, &number, err));
+    return walks ? sp_engine_load_drafter(e, err) : SP_OK;
 }
 
 sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt *out, sp_error *err)
@@ -147,6 +139,26 @@ sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt 
     s->result.prompt_tokens = count;
     *out = (sp_model_prompt){s->prompt_ids, count < limit ? count : limit};
     return SP_OK;
+}
+
+/* What a rule that walks needs, once in the life of a session. */
+static sp_status open_tree(sp_session *s, sp_error *err)
+{
+    size_t window = s->decoder->max_window;
+    sp_model model = sp_context_model(s->context);
+    if (!s->drafter)
+        SP_TRY(sp_eagle_context_open(&s->drafter, atomic_load(&s->engine->drafter), s->pool, window, err));
+    sp_draft_model draft = sp_eagle_model(s->drafter);
+    return s->tree ? SP_OK : sp_tree_open(&s->tree, &model, &draft, window, err);
+}
+
+static size_t peak_bytes(const sp_session *s)
+{
+    size_t bytes = sp_transformer_bytes(s->engine->transformer) + s->engine->session_bytes;
+    if (s->tree)
+        bytes += sp_eagle_bytes(atomic_load(&s->engine->drafter)) + sp_eagle_context_bytes(s->drafter) +
+                 sp_tree_bytes(s->tree);
+    return bytes;
 }
 
 static sp_relaxation relaxation_of(sp_session *s, const sp_request *r)
@@ -175,6 +187,7 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
 {
     *result = NULL;
     SP_TRY(sp_request_check(s->engine, r, err));
+    if (sp_accept_find(r->method)->walk) SP_TRY(open_tree(s, err));
     double start = now_ms();
     s->result = (sp_result){.method = r->method};
     sp_decode_plan plan = {
@@ -206,8 +219,7 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     to->decode_ms = d->decode_ms;
     to->vq_ms = finished - decoded;
     to->total_ms = finished - start;
-    to->peak_bytes = sp_transformer_bytes(s->engine->transformer) + s->engine->session_bytes +
-                     (s->engine->drafter ? sp_eagle_bytes(s->engine->drafter) : 0);
+    to->peak_bytes = peak_bytes(s);
     *result = to;
     return SP_OK;
 }

@@ -12,7 +12,7 @@ struct sp_session {
     sp_pool *pool;
     sp_context *context;
     sp_decoder *decoder;
-    sp_eagle_context *drafter; /* NULL without a drafting model, as tree */
+    sp_eagle_context *drafter; /* NULL until a rule walks, as tree */
     sp_tree *tree;
     sp_codec *codec;
     int32_t *prompt_ids; /* [prefix_length] */

@@ -56,13 +56,17 @@ typedef struct sp_engine_options {
     const char *device;  /* "auto", "cpu" or "cuda:N" */
     const char *dtype;   /* "auto", "f32" or "bf16": arithmetic; auto is bf16 where weights and processor have it */
     const char *kernels; /* "auto" or the name of a back end, see sp_kernel_names */
-    const char *drafter; /* folder of the drafting model of eagle and lantern; NULL: model/drafter if it is there */
+    const char *drafter; /* folder of the drafting model of eagle and lantern, loaded by open; NULL: model/drafter if it
+                          * is there, loaded when first needed */
     int threads;         /* 0: one a processor */
 } sp_engine_options;
 
 sp_engine_options sp_engine_defaults(void);
 SP_CHECK sp_status sp_engine_open(sp_engine **out, const sp_engine_options *options, sp_error *err);
 void sp_engine_close(sp_engine *engine);
+
+/* Loads the drafting model now, which the first request that needs it does otherwise. SP_EARG when there is none. */
+SP_CHECK sp_status sp_engine_load_drafter(sp_engine *engine, sp_error *err);
 
 typedef struct sp_model_info {
     const char *path;        /* borrowed from the engine, as every string here */
@@ -82,7 +86,8 @@ typedef struct sp_model_info {
     size_t kv_bytes;         /* of which KV */
     size_t prefix_limit;     /* tokens of a prompt that the model reads; the rest is cut */
     int threads;
-    size_t drafter_parameters; /* 0: no drafting model was loaded */
+    const char *drafter;     /* folder of the drafting model that the options gave, or NULL */
+    size_t drafter_parameters; /* 0: none was loaded so far */
     float cfg_scale, temperature, top_p;
     int top_k;               /* sampling defaults of the checkpoint */
 } sp_model_info;
@@ -115,8 +120,8 @@ typedef struct sp_request {
     int group_size;         /* gsd: 1 to 256 codes, the draft included; 1 is sjd */
     float group_delta;      /* gsd, dynamic: members' probabilities differ from the draft's by less than this, 0 to 1 */
     float group_distance;   /* gsd, dynamic: and squared distances of codes scaled to length 1 are less, 0 to 4 */
-    int tree;               /* guesses for one position, 1 to 8; 0: 1 in pathwise and coupled, for the first draft
-                             * alone, and 8 in eagle and lantern */
+    int tree;               /* guesses for one position; 0: the default. In pathwise and coupled for the first draft
+                             * alone, 1 to 16, default 1; in eagle and lantern for any, 1 to 8, default 8 */
     int lantern_k;          /* lantern: nearest codes that may count, 0 to one less than the codes; 0 is eagle */
     float lantern_delta;    /* lantern: they add at most this probability, 0 to 1 */
     float lantern_lambda;   /* lantern: instead at most lambda - 1 times the guess's own, 1 to 1000; 0: lantern_delta */
@@ -127,8 +132,9 @@ typedef struct sp_request {
 
 sp_request sp_request_defaults(const sp_engine *engine);
 
-/* SP_OK, or SP_EARG with the option's name, value and range. Also done by sp_generate. */
-SP_CHECK sp_status sp_request_check(const sp_engine *engine, const sp_request *request, sp_error *err);
+/* SP_OK, or SP_EARG with the option's name, value and range; loads the drafting model for a method that needs it. Also
+ * done by sp_generate. */
+SP_CHECK sp_status sp_request_check(sp_engine *engine, const sp_request *request, sp_error *err);
 
 enum { SP_MAX_WINDOW = 128 };
 
@@ -177,7 +183,7 @@ typedef struct sp_method {
     sp_exactness exactness;
     const char *summary;  /* a few words for --help */
     const char *settings; /* options that few methods read and this one does, by name, separated by spaces */
-    bool needs_drafter;   /* a drafting model: info.drafter_parameters is not 0 */
+    bool needs_drafter;   /* a drafting model */
 } sp_method;
 
 /* Lists for help and completion; name NULL ends them. */

@@ -16,7 +16,7 @@ static const struct {
 #define SIZE(name) {#name, offsetof(sp_model_info, name)}
     SIZE(parameters), SIZE(layers), SIZE(dim), SIZE(heads), SIZE(kv_heads), SIZE(head_dim), SIZE(n_codes), SIZE(rows),
     SIZE(columns), SIZE(width), SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes),
-    SIZE(session_bytes), SIZE(kv_bytes)
+    SIZE(session_bytes), SIZE(kv_bytes), SIZE(drafter_parameters)
 #undef SIZE
 };
 
@@ -39,7 +39,14 @@ static json_t *make_json(const sp_model_info *info, const char *name)
 
 static double mebibytes(size_t bytes) { return (double)bytes / 1048576; }
 
-static void print_text(const sp_model_info *info, const char *name)
+/* A drafting model that cannot be read stops no method that does without. */
+static void print_drafter(const sp_model_info *info, const char *why_not)
+{
+    if (why_not != NULL) printf("drafter      none: %s\n", why_not);
+    else printf("drafter      %zu parameters\n", info->drafter_parameters);
+}
+
+static void print_text(const sp_model_info *info, const char *name, const char *no_drafter)
 {
     printf("model        %s (%s)\n", name, info->path);
     printf("family       %s, pictures by %s, fingerprint %s\n", info->family, info->codec, info->fingerprint);
@@ -47,6 +54,7 @@ static void print_text(const sp_model_info *info, const char *name)
            info->parameters, info->layers, info->dim, info->heads, info->head_dim, info->kv_heads);
     printf("picture      %zu x %zu pixels from %zu x %zu tokens of %zu codes\n", info->width, info->height,
            info->columns, info->rows, info->n_codes);
+    print_drafter(info, no_drafter);
     if (info->from_text)
         printf("prompt       text, the first %zu tokens\n", info->prefix_limit);
     else
@@ -65,6 +73,8 @@ sp_status sp_cmd_info(const sp_options *options, bool *some_failed, sp_error *er
     sp_engine *engine = NULL;
     sp_status status = sp_setup_engine(options, &engine, err);
     if (status != SP_OK) return status;
+    sp_error found = {0};
+    bool drafter = sp_engine_load_drafter(engine, &found) == SP_OK;
     sp_model_info info = sp_engine_info(engine);
     char *name = sp_metadata_model_name(&info);
     if (name == NULL) {
@@ -74,7 +84,7 @@ sp_status sp_cmd_info(const sp_options *options, bool *some_failed, sp_error *er
         status = sp_setup_write_json("-", object, JSON_INDENT(2), err);
         json_decref(object);
     } else {
-        print_text(&info, name);
+        print_text(&info, name, drafter ? NULL : found.message);
     }
     free(name);
     sp_engine_close(engine);

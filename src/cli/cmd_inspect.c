@@ -92,7 +92,8 @@ static sp_status put_method(FILE *to, const json_t *settings, const char *file, 
             SP_TRY((is_text ? put_text : put_number)(to, settings, file, key, name, err));
         }
     }
-    return SP_OK;
+    if (json_object_get(settings, "drafter") == NULL) return SP_OK;
+    return put_text(to, settings, file, "drafter", "drafter", err);
 }
 
 static sp_status put_command(FILE *to, const sp_options *options, const json_t *settings, sp_error *err)

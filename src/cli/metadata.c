@@ -60,6 +60,13 @@ const char *sp_metadata_next_setting(const char *settings, char *name, char *key
     return settings + length + (settings[length] == ' ');
 }
 
+/* The one beside the model belongs to it and goes without saying. */
+static bool add_drafter(json_t *to, const sp_model_info *info, const sp_method *method)
+{
+    if (!method->needs_drafter || info->drafter == NULL) return true;
+    return json_object_set_new(to, "drafter", json_string(info->drafter)) == 0;
+}
+
 static json_t *make_settings(const sp_model_info *info, const sp_request *request, const sp_method *method,
                              const char *model)
 {
@@ -74,7 +81,7 @@ static json_t *make_settings(const sp_model_info *info, const sp_request *reques
     if (settings == NULL || identical) return settings;
     if (json_object_set_new(settings, "window", json_integer(request->window)) != 0 ||
         json_object_set_new(settings, "draft_init", json_string(request->draft_init)) != 0 ||
-        !sp_metadata_add_method(settings, request)) {
+        !sp_metadata_add_method(settings, request) || !add_drafter(settings, info, method)) {
         json_decref(settings);
         return NULL;
     }

@@ -79,7 +79,7 @@ static sp_status claim_names(sp_plan *plan, sp_plan_item *item, sp_error *err)
 }
 
 /* A request that cannot be drawn fails its own line and no other. */
-static sp_status check_item(sp_plan_item *item, const sp_engine *engine, sp_error *err)
+static sp_status check_item(sp_plan_item *item, sp_engine *engine, sp_error *err)
 {
     sp_error found = {0};
     sp_status status = sp_request_check(engine, &item->request, &found);
@@ -96,7 +96,7 @@ static sp_status check_item(sp_plan_item *item, const sp_engine *engine, sp_erro
     return status;
 }
 
-static sp_status add_item(sp_plan *plan, const sp_options *options, const sp_engine *engine, const sp_prompt *prompt,
+static sp_status add_item(sp_plan *plan, const sp_options *options, sp_engine *engine, const sp_prompt *prompt,
                           size_t image, sp_error *err)
 {
     sp_plan_item *item = &plan->items[plan->count++];
@@ -114,7 +114,7 @@ static sp_status add_item(sp_plan *plan, const sp_options *options, const sp_eng
 
 /* Visits the pictures of this shard; counts them when engine is NULL, else adds them. A bad line, or one with too many
  * pictures, is one item. */
-static sp_status walk(sp_plan *plan, const sp_options *options, sp_run_shard shard, const sp_engine *engine,
+static sp_status walk(sp_plan *plan, const sp_options *options, sp_run_shard shard, sp_engine *engine,
                       size_t *count, sp_error *err)
 {
     size_t number = 0, lines = options->given[SP_OPTION_limit] ? (size_t)options->limit : SIZE_MAX;
@@ -132,7 +132,7 @@ static sp_status walk(sp_plan *plan, const sp_options *options, sp_run_shard sha
     return SP_OK;
 }
 
-sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_run_shard shard, const sp_engine *engine,
+sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_run_shard shard, sp_engine *engine,
                        sp_error *err)
 {
     *plan = (sp_plan){.files = json_object()};

@@ -42,7 +42,7 @@ typedef struct sp_plan {
 } sp_plan;
 
 /* Free with sp_plan_free, also after a failure. */
-SP_CHECK sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_run_shard shard, const sp_engine *engine,
+SP_CHECK sp_status sp_plan_make(sp_plan *plan, const sp_options *options, sp_run_shard shard, sp_engine *engine,
                                 sp_error *err);
 
 /* SP_EARG that names --force when a file is there that these settings did not make, unless --force was given. */

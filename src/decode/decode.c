@@ -140,14 +140,16 @@ static sp_status settle_branches(sp_decoder *d, const sp_decode_plan *plan, cons
     else if (chosen <= f->n_branches) token = f->guess[chosen - 1];
     d->settled[0] = token;
     *n_final = 1;
-    *branch = 0 < chosen && chosen <= f->n_branches ? sp_frontier_branch(f, chosen - 1) : 0;
-    if (*branch > 0) {
+    *branch = 0;
+    if (0 < chosen && chosen <= f->n_branches) {
+        size_t length = f->length[chosen - 1];
+        *branch = f->first[chosen - 1];
         /* Its rows replace those of the chain at the same positions, which saw another token. */
-        memcpy(d->rows + 1, d->rows + *branch, f->length * sizeof *d->rows);
-        sp_accept_window rows = part(window, 1, f->length);
+        memcpy(d->rows + 1, d->rows + *branch, length * sizeof *d->rows);
+        sp_accept_window rows = part(window, 1, length);
         SP_TRY(plan->rule->accept(&rows, &along, err));
         *n_final += along;
-        rest += f->length;
+        rest += length;
     }
     if (rest == window->n_rows) return SP_OK;
     sp_accept_window rows = part(window, rest, window->n_rows - rest);

@@ -64,6 +64,8 @@ case_other_settings() {
     expect 2 "'prompts_fingerprint' differs" evaluate
     expect 2 "'seed' differs" evaluate --limit 1 -s 4
     expect 2 "'images' differs" evaluate --limit 1 --seeds 2
+    cp -r "$SPECULAR_MODEL/drafter" own
+    expect 2 "'settings' differs" evaluate --limit 1 --drafter own
     diff -r out before
     printf '{"version"' > out/settings.json
     expect 3 "out/settings.json" evaluate --limit 1

@@ -32,14 +32,14 @@ case_unknown_method() {
     expect 2 "--group-delta: '2' is not" specular generate -p x -o x.png --method gsd --group-delta 2
     expect 2 "--group-distance: '5' is not" specular generate -p x -o x.png --method gsd --group-distance 5
     expect 2 "--groups: 'random' is not one of dynamic, static" specular generate -p x -o x.png --groups random
-    for value in 0 9 -1 x; do
+    for value in 0 17 -1 x; do
         expect 2 "--tree: '$value' is not auto or" specular generate -p x -o x.png --tree $value
     done
     absent x.png
 }
 
 case_lantern_out_of_range() {
-    expect 2 "--tree: '9' is not" specular generate -p x -o x.png --method eagle --tree 9
+    expect 2 "--tree 9: expected 0 to 8" specular generate -p x -o x.png --method eagle --tree 9
     expect 2 "^specular: error: --lantern-k 1024: expected 0 to 1023" \
         specular generate -p x -o x.png --method lantern --lantern-k 1024
     expect 2 "--lantern-delta: '1.5' is not" specular generate -p x -o x.png --method lantern --lantern-delta 1.5
@@ -67,11 +67,33 @@ case_bad_drafter() {
     absent x.png
     mkdir bare
     ln -s "$SPECULAR_MODEL"/*.* bare
-    expect 2 "--method eagle: bare has no drafting model beside it; give its folder with --drafter" \
+    expect 2 "bare has no drafting model beside it; give its folder with --drafter" \
         specular generate -m bare -p x -o x.png --method eagle
     specular generate -q -m bare -p x -o a.png -s 1 --method eagle --drafter "$SPECULAR_MODEL/drafter" --tokens a.json
     specular generate -q -p x -o b.png -s 1 --method eagle --tokens b.json
     same a.json b.json
+}
+
+# A broken drafter beside the model stops the methods that need it and no other.
+case_broken_drafter_beside_the_model() {
+    mkdir bare
+    ln -s "$SPECULAR_MODEL"/*.* bare
+    cp -r "$SPECULAR_MODEL/drafter" bare
+    head -c 1000 "$SPECULAR_MODEL/drafter/model.safetensors" > bare/drafter/model.safetensors
+    specular generate -q -m bare -p x -o a.png -s 1 --window 8 --tokens a.json
+    specular generate -q -p x -o b.png -s 1 --window 8 --tokens b.json
+    same a.json b.json
+    expect 3 "bare/drafter/model.safetensors" specular generate -m bare -p x -o x.png --method eagle
+    expect 3 "bare/drafter/model.safetensors" specular generate -p x -o x.png --drafter bare/drafter
+    printf 'x\n' > p.txt
+    expect 3 "bare/drafter/model.safetensors" specular render -q -m bare -f p.txt --output-dir out --method eagle
+    expect 3 "bare/drafter/model.safetensors" \
+        specular eval -q -m bare -f p.txt --output-dir out --methods pathwise,eagle
+    absent x.png
+    [ "$(find . -path './out/*' -name '*.png')" = "" ] || fail "a picture was made before the drafter was read"
+    specular info -m bare | grep -q '^drafter      none: .*bare/drafter/model.safetensors'
+    specular info -m bare --json | grep -q '"drafter_parameters": 0'
+    specular info --json | grep -q '"drafter_parameters": [1-9]'
 }
 
 case_empty_prompt() {

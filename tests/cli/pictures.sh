@@ -114,6 +114,27 @@ END
     done
 }
 
+# A drafter that was given is part of what made a picture; that of the model goes without saying.
+case_drafter_comes_back() {
+    cp -r "$SPECULAR_MODEL/drafter" own
+    specular generate -q -p 'red heart' -s 3 -o a.png --method eagle --drafter own
+    specular generate -q -p 'red heart' -s 3 -o b.png --method eagle
+    specular inspect -q a.png > a.json
+    specular inspect -q b.png > b.json
+    python3 -c "
+import json
+a, b = json.load(open('a.json')), json.load(open('b.json'))
+assert a.pop('drafter') == 'own' and a == b, (a, b)"
+    specular inspect -q a.png --as-command | grep -q -- ' --drafter=own '
+    mv a.png before.png
+    eval "$(specular inspect -q before.png --as-command) -q --force -o a.png"
+    same before.png a.png
+    # Methods without drafting do not name it.
+    specular generate -q -p 'red heart' -s 3 -o c.png --method sjd --drafter own
+    specular inspect -q c.png > c.json
+    ! grep -q drafter c.json || fail "sjd names a drafter"
+}
+
 # Groups of one are sjd; at temperature 0 there is one picture, whatever the method.
 case_methods_that_agree() {
     specular generate -q -p 'red heart' -s 3 -o a.png --window 9 --method sjd --tokens a.json

@@ -156,6 +156,44 @@ static void a_session_survives(void **state)
     sp_engine_close(engine);
 }
 
+/* A drafter is loaded by the first request that needs it, and may come later when there was no memory for it. */
+static void a_drafter_comes_later(void **state)
+{
+    (void)state;
+    sample what = shipped();
+    sp_engine *engine = NULL;
+    sp_session *session = NULL;
+    sp_engine_options options = sp_engine_defaults();
+    options.model = what.model;
+    SP_TEST_OK(sp_engine_open(&engine, &options, err));
+    SP_TEST_OK(sp_session_open(&session, engine, err));
+    sp_request request = sp_request_defaults(engine);
+    request.prompt = what.prompt;
+    request.method = "eagle";
+    size_t n = 1, reading;
+    inject(0, false);
+    SP_TEST_OK(sp_prompt_tokens(engine, what.prompt, &reading, err));
+    reading = calls;
+    for (;; n++) {
+        sp_error err = {0};
+        const sp_result *result = NULL;
+        inject(n, false);
+        sp_status status = sp_generate(session, &request, &result, &err);
+        bool met = failures > 0;
+        inject(0, false);
+        if (!met) {
+            assert_int_equal(status, SP_OK);
+            assert_int_equal(result->n_tokens, 256);
+            break;
+        }
+        if (status != SP_ENOMEM && !(first_was_jansson && status == SP_EFORMAT))
+            fail_msg("allocation %zu: status %d: %s", n, (int)status, err.message);
+    }
+    assert_true(n > reading + 1);
+    sp_session_close(session);
+    sp_engine_close(engine);
+}
+
 static size_t heap(void)
 {
     struct mallinfo2 info = mallinfo2();
@@ -182,6 +220,7 @@ static void allocates_nothing(sample what, bool all_methods)
         sp_request request = sp_request_defaults(engine);
         request.prompt = what.prompt;
         request.method = method->name;
+        if (method->needs_drafter) SP_TEST_OK(sp_generate(session, &request, &result, err));
         inject(0, false);
         size_t before = heap();
         SP_TEST_OK(sp_generate(session, &request, &result, err));
@@ -224,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_fails_once), cmocka_unit_test(every_allocation_fails_from_there_on),
         cmocka_unit_test(a_text_model_runs_out),       cmocka_unit_test(a_session_survives),
+        cmocka_unit_test(a_drafter_comes_later),
         cmocka_unit_test(generate_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, begin, end);

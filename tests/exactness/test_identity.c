@@ -105,7 +105,7 @@ static void pathwise_is_ar(void **state)
                     /* Every pair of settings meets in the short run too, spread over the prompts. */
                     if (!all() && (w + t + i + (size_t)(start - sp_draft_inits())) % 6) continue;
                     request.window = windows[w];
-                    request.tree = (i + w + t) % 4 == 0 ? 2 + (int)(i % 4) : 1;
+                    request.tree = (i + w + t) % 4 == 0 ? 2 + (int)((i + 3 * w) % 15) : 1;
                     request.draft_init = *start;
                     drawn fast = draw(sessions[t], &request);
                     assert_same(&plain, &fast);

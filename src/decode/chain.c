@@ -127,7 +127,7 @@ sp_status sp_chain_finite(const sp_chain_decoder *d, size_t first, size_t n, con
                    first + bad, d->n_steps);
 }
 
-static void reset(sp_chain_decoder *d)
+void sp_chain_reset(sp_chain_decoder *d)
 {
     memset(d->pass_of_token, 0, d->n_positions * sizeof *d->pass_of_token);
     memset(d->histogram, 0, sizeof d->histogram);
@@ -192,7 +192,7 @@ static void count(sp_chain_decoder *d, size_t first, size_t n_final)
 sp_status sp_chain_decode(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan, sp_error *err)
 {
     SP_TRY(check_plan(d, model, plan, err));
-    reset(d);
+    sp_chain_reset(d);
     const sp_latent_model *drafter = plan->rule->needs_drafter ? plan->drafter : NULL;
     double start = sp_chain_now();
     SP_TRY(model->ops->begin(model->state, &plan->prompt, &plan->guidance, err));

@@ -21,6 +21,7 @@ struct sp_chain_memory {
 };
 
 double sp_chain_now(void); /* ms */
+void sp_chain_reset(sp_chain_decoder *d);
 
 /* Feeds model the tokens before first that it lacks and the n - 1 from first on; row *at of its conditions is that of
  * position first, the others follow it. *fed is kept up to date. */

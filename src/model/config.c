@@ -7,6 +7,7 @@
 #include "model/codec_config.h"
 #include "model/family.h"
 #include "model/latent_config.h"
+#include "model/masked_config.h"
 
 static const char *const norms[] = {"rms", NULL};
 static const char *const qk_norms[] = {"none", "layer", "rms", NULL};
@@ -110,22 +111,33 @@ static sp_status sampling(const json_t *root, const char *file, sp_model_config 
     return SP_OK;
 }
 
-static sp_status read(const json_t *root, const char *file, sp_model_config *c, sp_error *err)
+/* The family, its transformer and its prompts. */
+static sp_status family(const json_t *root, const char *file, sp_model_config *c, sp_error *err)
 {
     *c = (sp_model_config){0};
     const json_t *type = sp_json_at(root, "model_type");
     if (!json_is_string(type))
         return SP_FAIL(err, SP_EFORMAT, "%s: no model_type: expected the name of a model family", file);
-    const sp_family *family = sp_family_find(json_string_value(type));
-    if (!family)
+    const sp_family *found = sp_family_find(json_string_value(type));
+    if (!found)
         return SP_FAIL(err, SP_EUNSUPPORTED, "%s: model_type '%.40s' is not known here: expected %s", file,
                        json_string_value(type), sp_family_names());
-    snprintf(c->family, sizeof c->family, "%s", family->name);
-    c->from_text = family->from_text;
+    snprintf(c->family, sizeof c->family, "%s", found->name);
+    c->from_text = found->from_text;
+    c->masked = found->masked;
+    if (c->masked) return sp_masked_config(root, file, c, err);
     SP_TRY(transformer(root, file, c, err));
-    SP_TRY(prompt(root, file, c, err));
-    if (sp_json_at(root, "latents")) SP_TRY(sp_latent_config(root, file, c, err));
+    return prompt(root, file, c, err);
+}
+
+static sp_status read(const json_t *root, const char *file, sp_model_config *c, sp_error *err)
+{
+    SP_TRY(family(root, file, c, err));
+    if (c->masked || sp_json_at(root, "latents")) SP_TRY(sp_latent_config(root, file, c, err));
     else SP_TRY(codes(root, file, c, err));
+    if (c->passes > c->rows * c->columns)
+        return SP_FAIL(err, SP_EFORMAT, "%s: sampling.passes is %zu: expected at most the %zu tokens", file, c->passes,
+                       c->rows * c->columns);
     SP_TRY(sp_codec_config_read(root, file, c, err));
     return sampling(root, file, c, err);
 }

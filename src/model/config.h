@@ -38,6 +38,10 @@ typedef struct sp_model_config {
     size_t n_classes;
     int32_t null_class;
 
+    bool masked;            /* full attention, any order (model/masked.h); layers are the encoder's */
+    size_t decoder_layers, buffer; /* masked: rows of the class before the tokens */
+    size_t passes;          /* masked: in which a picture is drawn */
+
     size_t latent_dim;      /* of a continuous token; 0: tokens are codes */
     bool input_norm;        /* an RMS norm of prefix and tokens before the first layer */
     bool feature_positions; /* learned positions are added to the features */

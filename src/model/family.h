@@ -55,6 +55,7 @@ typedef enum {
 typedef struct sp_family {
     const char *name;
     bool from_text; /* prompts are text; else class numbers */
+    bool masked;    /* model/masked.h, which has names of its own, instead of the core */
     const char *slots[SP_N_SLOTS];
 } sp_family;
 

@@ -128,10 +128,10 @@ class Checkpoint:
                 reason = " ".join(str(problem).split())[:200]
                 raise CheckpointError(f"{path}: data.pkl is malformed ({reason}): copy the file again") from None
 
-    def weights(self):
-        """The table of tensors: under "model", "module" or "state_dict", or the whole file."""
+    def weights(self, *keys):
+        """The table of tensors: under one of keys, "model", "module" or "state_dict", or the whole file."""
         table = self.content
-        for key in ("model", "module", "state_dict"):
+        for key in (*keys, "model", "module", "state_dict"):
             if isinstance(table, dict) and isinstance(table.get(key), dict):
                 table = table[key]
                 break

@@ -1,0 +1,40 @@
+#ifndef SP_MASKED_H
+#define SP_MASKED_H
+/* The masked autoencoder of MAR (Li et al., arXiv 2406.11838): an encoder over the known tokens and a decoder over all
+ * positions, both of pre-norm blocks with layer norms, biases and full attention, and a diffusion head.
+ *
+ *     encoder rows: `buffer` rows of the class, then the known tokens in raster order, each plus its position, normed
+ *     decoder rows: what the encoder made of them, and mask tokens elsewhere, each plus its position
+ *     condition of a position: its decoder row, normed, plus its position
+ *
+ *     sp_masked *masked;               // weights, read-only, shared
+ *     SP_TRY(sp_masked_open(&masked, &config, tensors, ops, bf16, err));
+ *     sp_masked_context *context;      // scratch of one image in the making
+ *     SP_TRY(sp_masked_context_open(&context, masked, pool, err));
+ *     sp_masked_model model = sp_masked_context_model(context);   // what the decode loop drives: model/masked_model.h
+ *
+ * tensors must outlive the model, whose tables stay in the mapped file. */
+#include "io/tensors.h"
+#include "model/config.h"
+#include "model/masked_model.h"
+
+typedef struct sp_masked sp_masked;
+typedef struct sp_masked_context sp_masked_context;
+
+/* bf16: products of rows rounded to bf16 with bf16 weights, sums in float; false: float throughout. */
+SP_CHECK sp_status sp_masked_open(sp_masked **out, const sp_model_config *config, const sp_tensors *tensors,
+                                  const sp_ops *ops, bool bf16, sp_error *err);
+void sp_masked_close(sp_masked *masked);
+size_t sp_masked_parameters(const sp_masked *masked);
+size_t sp_masked_bytes(const sp_masked *masked); /* packed weights in memory */
+
+SP_CHECK sp_status sp_masked_context_open(sp_masked_context **out, const sp_masked *masked, sp_pool *pool,
+                                          sp_error *err);
+void sp_masked_context_close(sp_masked_context *context);
+size_t sp_masked_context_bytes(const sp_masked_context *context);
+sp_masked_model sp_masked_context_model(sp_masked_context *context);
+
+/* The features of the last condition call, [n_streams, n, dim]; for tests. */
+const float *sp_masked_features(const sp_masked_context *context);
+
+#endif

@@ -192,6 +192,7 @@ static void gate_add(void **state)
         }
 }
 
+/* Values in closed form. */
 static void gelu(void **state)
 {
     (void)state;
@@ -209,10 +210,46 @@ static void gelu(void **state)
     }
 }
 
+/* Between -12 and 12 both tails are reached. By erf: the fit is off by 1.2e-7, and its exponent, of size 2 or less where
+ * |x| erfc / 2 is not yet small, by ten roundings; that term is at most 0.17, and 0.17 (1.2e-7 + 2 * 10 * 2^-24) is
+ * 2.3e-7. By tanh: numerator, exponential, sum and quotient are rounded, relative to x. */
+static void gelu_is_that_of_ref(void **state)
+{
+    (void)state;
+    enum { COUNT = 20011 };
+    sp_pool *pool;
+    SP_TEST_OK(sp_pool_open(&pool, 3, err));
+    for (int tanh_form = 0; tanh_form < 2; tanh_form++) {
+        float *input = sp_test_random(COUNT, 41), *expected = sp_test_alloc(COUNT);
+        for (size_t i = 0; i < COUNT; i++) expected[i] = input[i] *= 12;
+        sp_ops_find("ref")->gelu(NULL, expected, COUNT, tanh_form);
+        SP_TEST_EACH_BACKEND(ops) {
+            float *all = sp_test_alloc(COUNT), *one = sp_test_alloc(COUNT);
+            memcpy(all, input, COUNT * sizeof *all);
+            memcpy(one, input, COUNT * sizeof *one);
+            ops->gelu(pool, all, COUNT, tanh_form);
+            for (size_t i = 0; i < COUNT; i++) {
+                float bound = 2.3e-7f + 4 * fabsf(expected[i]) / 16777216.0f;
+                if (!(fabsf(all[i] - expected[i]) <= bound))
+                    fail_msg("%s: gelu of %.9g is %.9g, expected %.9g", ops->name, (double)input[i], (double)all[i],
+                             (double)expected[i]);
+            }
+            for (size_t i = 0; i < COUNT; i += 7) ops->gelu(NULL, one + i, COUNT - i < 7 ? COUNT - i : 7, tanh_form);
+            sp_test_equal("gelu elements", all, one, COUNT);
+            sp_test_free(all, COUNT);
+            sp_test_free(one, COUNT);
+        }
+        sp_test_free(input, COUNT);
+        sp_test_free(expected, COUNT);
+    }
+    sp_pool_close(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(rms_norm), cmocka_unit_test(layer_norm), cmocka_unit_test(rope),
                                        cmocka_unit_test(swiglu), cmocka_unit_test(silu), cmocka_unit_test(modulate),
-                                       cmocka_unit_test(gate_add), cmocka_unit_test(gelu)};
+                                       cmocka_unit_test(gate_add), cmocka_unit_test(gelu),
+                                       cmocka_unit_test(gelu_is_that_of_ref)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

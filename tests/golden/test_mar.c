@@ -269,6 +269,155 @@ static void test_pixels(void **state)
     unload(&g);
 }
 
+/* A safetensors file in memory whose header is edited. */
+typedef struct image {
+    char *data;
+    size_t size;      /* with the header */
+    json_t *header;
+    const char *body; /* in data */
+    size_t body_size;
+} image;
+
+static image read_image(const char *folder)
+{
+    image m = {0};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    m.size = (size_t)ftell(file);
+    rewind(file);
+    m.data = malloc(m.size);
+    assert_non_null(m.data);
+    assert_int_equal(fread(m.data, 1, m.size, file), m.size);
+    fclose(file);
+    uint64_t length;
+    memcpy(&length, m.data, sizeof length);
+    m.header = json_loadb(m.data + 8, length, 0, NULL);
+    assert_non_null(m.header);
+    m.body = m.data + 8 + length;
+    m.body_size = m.size - 8 - length;
+    return m;
+}
+
+/* What opening says of the model under another header; NULL when it opens. */
+static const char *opening(const golden *g, const image *m, const json_t *header, char *body)
+{
+    static sp_error refusal;
+    sp_masked *masked = NULL;
+    sp_tensors *tensors;
+    char *text = json_dumps(header, JSON_COMPACT);
+    uint64_t length = strlen(text) + (8 - strlen(text) % 8) % 8;
+    char *data = malloc(8 + length + m->body_size);
+    assert_non_null(data);
+    memcpy(data, &length, 8);
+    memset(data + 8, ' ', length);
+    memcpy(data + 8, text, strlen(text));
+    memcpy(data + 8 + length, body, m->body_size);
+    refusal = (sp_error){0};
+    SP_TEST_OK(sp_tensors_parse(&tensors, "test.safetensors", data, 8 + length + m->body_size, err));
+    sp_status status = sp_masked_open(&masked, &g->config, tensors, sp_ops_find("auto"), false, &refusal);
+    sp_masked_close(masked);
+    sp_tensors_close(tensors);
+    free(data);
+    free(text);
+    assert_true(status == SP_OK || status == SP_EFORMAT);
+    assert_true((status == SP_OK) == (masked != NULL));
+    return status == SP_OK ? NULL : refusal.message;
+}
+
+static void test_every_tensor_is_needed(void **state)
+{
+    golden g = load(*state);
+    if (g.config.dim > 64) {
+        unload(&g);
+        skip(); /* a thousand times a large model */
+    }
+    image m = read_image(g.folder);
+    char *body = malloc(m.body_size);
+    assert_non_null(body);
+    memcpy(body, m.body, m.body_size);
+    assert_null(opening(&g, &m, m.header, body));
+    const char *name;
+    json_t *entry;
+    size_t seen = 0;
+    json_object_foreach(m.header, name, entry) {
+        if (strcmp(name, "__metadata__") == 0) continue;
+        json_t *without = json_deep_copy(m.header), *misshapen = json_deep_copy(m.header);
+        json_object_set(without, "left-out", entry);
+        json_object_del(without, name);
+        json_array_append_new(json_object_get(json_object_get(misshapen, name), "shape"), json_integer(1));
+        uint16_t kept, nan = 0x7FC0;
+        char *last = body + json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 1)) - sizeof nan;
+        for (int which = 0; which < 3; which++) {
+            memcpy(&kept, last, sizeof kept);
+            if (which == 2) memcpy(last, &nan, sizeof nan);
+            const char *message = opening(&g, &m, which == 0 ? without : which == 1 ? misshapen : m.header, body);
+            if (!message) fail_msg("%s: %d passes", name, which);
+            if (!strstr(message, name)) fail_msg("'%s' does not name %s", message, name);
+            memcpy(last, &kept, sizeof kept);
+        }
+        json_decref(without);
+        json_decref(misshapen);
+        seen++;
+    }
+    assert_in_range(seen, 90, 120);
+    json_decref(m.header);
+    free(body);
+    free(m.data);
+    unload(&g);
+}
+
+static void test_bad_classes_and_overflows(void **state)
+{
+    golden g = load(*state);
+    opened o = open_model(&g, "auto");
+    sp_latent_guidance guidance = {1, 1};
+    const int32_t classes[] = {-1, (int32_t)g.config.n_classes};
+    for (size_t i = 0; i < 2; i++) {
+        sp_error refusal = {0};
+        sp_model_prompt prompt = {&classes[i], 1};
+        assert_int_equal(o.model.ops->begin(o.model.state, &prompt, &guidance, &refusal), SP_EARG);
+        assert_non_null(strstr(refusal.message, "class"));
+    }
+    static float latents[MAX_TOKENS * MAX_DIM];
+    bool known[MAX_TOKENS] = {true};
+    int32_t position = 1;
+    float share = 0.5f;
+    sp_error refusal = {0};
+    latents[0] = INFINITY;
+    sp_masked_pass pass = {known, latents, 1, &position, &share};
+    assert_int_equal(o.model.ops->condition(o.model.state, &pass, &refusal), SP_EFORMAT);
+    assert_non_null(strstr(refusal.message, "position 1 "));
+    close_model(&o);
+    unload(&g);
+}
+
+/* Without guidance there is one stream, whose conditions have the bits of two. */
+static void test_one_stream(void **state)
+{
+    golden g = load(*state);
+    opened o = open_model(&g, "auto");
+    static float latents[MAX_TOKENS * MAX_DIM];
+    int32_t positions[MAX_TOKENS], class_number = (int32_t)number(g.root, "class");
+    bool known[MAX_TOKENS];
+    size_t n = positions_of(&g, 1, positions, known), count = n * g.config.dim;
+    for (int32_t i = 0; i < MAX_TOKENS; i++) noise(&g, i, 0, latents + (size_t)i * g.config.latent_dim);
+    condition(&g, &o, 1, known, latents, positions, n);
+    float *two = malloc(count * sizeof *two);
+    assert_non_null(two);
+    memcpy(two, sp_masked_features(o.context), count * sizeof *two);
+    sp_model_prompt prompt = {&class_number, 1};
+    sp_latent_guidance guidance = {1, 1};
+    SP_TEST_OK(o.model.ops->begin(o.model.state, &prompt, &guidance, err));
+    condition(&g, &o, 1, known, latents, positions, n);
+    assert_memory_equal(two, sp_masked_features(o.context), count * sizeof *two);
+    free(two);
+    close_model(&o);
+    unload(&g);
+}
+
 /* test_mar [FOLDER [KERNELS]]: another checkpoint with its golden.json, on one back end. */
 int main(int argc, char **argv)
 {
@@ -279,6 +428,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(test_picture, folder),
         cmocka_unit_test_prestate(test_schedule, folder),
         cmocka_unit_test_prestate(test_pixels, folder),
+        cmocka_unit_test_prestate(test_every_tensor_is_needed, folder),
+        cmocka_unit_test_prestate(test_bad_classes_and_overflows, folder),
+        cmocka_unit_test_prestate(test_one_stream, folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* gelu(x) = x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2, whose second term has no cancellation; and the tanh form,
- * which is x / (1 + e^(-2 c)). */
+/* gelu(x) = x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2, whose second term has no cancellation; and the tanh
+ * form, which is x / (1 + e^(-2 c)). */
 #include "kernels/cpu/simd.h"
 
 extern sp_op_gelu SP_CPU(gelu);
@@ -13,8 +13,8 @@ typedef struct job {
     bool tanh_form;
 } job;
 
-/* erfc(z) / 2 for z >= 0 with a relative error below 1.2e-7 in exact arithmetic: t e^(-z^2 + p(t)), t = 1 / (1 + z / 2),
- * by the Chebyshev fit of Press et al., Numerical Recipes, section 6.2. */
+/* erfc(z) / 2 for z >= 0 with a relative error below 1.2e-7 in exact arithmetic: t e^(-z^2 + p(t)) / 2 with
+ * t = 1 / (1 + z / 2), by the Chebyshev fit of Press et al., Numerical Recipes, section 6.2. */
 static inline sp_vec half_erfc(sp_vec z)
 {
     static const float p[] = {-0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f, -0.18628806f,

@@ -210,9 +210,9 @@ static void gelu(void **state)
     }
 }
 
-/* Between -12 and 12 both tails are reached. By erf: the fit is off by 1.2e-7, and its exponent, of size 2 or less where
- * |x| erfc / 2 is not yet small, by ten roundings; that term is at most 0.17, and 0.17 (1.2e-7 + 2 * 10 * 2^-24) is
- * 2.3e-7. By tanh: numerator, exponential, sum and quotient are rounded, relative to x. */
+/* Between -12 and 12 both tails are reached. By erf: the fit is off by 1.2e-7, and its exponent, of size 2 or less
+ * where |x| erfc / 2 is not yet small, by ten roundings; that term is at most 0.17, and 0.17 (1.2e-7 + 2 * 10 * 2^-24)
+ * is 2.3e-7. By tanh: numerator, exponential, sum and quotient are rounded, relative to x. */
 static void gelu_is_that_of_ref(void **state)
 {
     (void)state;

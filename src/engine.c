@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "acceptance/accept.h"
+#include "acceptance/chain.h"
 #include "base/arena.h"
 #include "base/file.h"
 #include "decode/decode.h"
@@ -38,12 +39,24 @@ static sp_method methods[MAX_METHODS + 1];
 __attribute__((constructor)) static void list_methods(void)
 {
     const sp_accept_ops *const *rules = sp_accept_all();
-    for (size_t i = 0; rules[i] && i < MAX_METHODS; i++)
-        methods[i] = (sp_method){rules[i]->name, rules[i]->exactness, rules[i]->summary,
-                                  rules[i]->settings ? rules[i]->settings : "", rules[i]->walk != NULL};
+    size_t n = 0;
+    for (size_t i = 0; rules[i] && n < MAX_METHODS; i++)
+        methods[n++] = (sp_method){rules[i]->name, rules[i]->exactness, rules[i]->summary,
+                                   rules[i]->settings ? rules[i]->settings : "", rules[i]->walk != NULL, false};
+    const sp_chain_ops *const *chains = sp_chain_all();
+    for (size_t i = 0; chains[i] && n < MAX_METHODS; i++)
+        methods[n++] = (sp_method){chains[i]->name, chains[i]->exactness, chains[i]->summary,
+                                   chains[i]->settings ? chains[i]->settings : "", chains[i]->needs_drafter, true};
 }
 
 const sp_method *sp_methods(void) { return methods; }
+
+const sp_method *sp_method_find(const char *name, bool continuous)
+{
+    for (const sp_method *method = methods; method->name; method++)
+        if (method->continuous == continuous && strcmp(method->name, name) == 0) return method;
+    return NULL;
+}
 
 static sp_status join(const char *folder, const char *name, char *out, size_t size, sp_error *err)
 {
@@ -124,7 +137,8 @@ static sp_status fingerprint(sp_engine *e, sp_error *err)
     SP_TRY(sp_file_read(path, SP_JSON_LIMIT, &text, err));
     uint64_t hash = mix(0xCBF29CE484222325u, text.data, text.size);
     sp_bytes_free(&text);
-    hash = mix_tensors(mix_tensors(hash, e->tensors), e->codec_tensors);
+    hash = mix_tensors(hash, e->tensors);
+    if (e->codec_tensors) hash = mix_tensors(hash, e->codec_tensors);
     snprintf(e->fingerprint, sizeof e->fingerprint, "%016llx", (unsigned long long)hash);
     return SP_OK;
 }
@@ -142,62 +156,37 @@ static sp_status open_tokenizer(sp_engine *e, sp_error *err)
     return SP_OK;
 }
 
-static char *copy(const char *text)
-{
-    char *out = sp_alloc(strlen(text) + 1, 1);
-    if (out) memcpy(out, text, strlen(text));
-    return out;
-}
-
-/* The drafter that was asked for must be there and is loaded; the one beside the model may be. */
-static sp_status find_drafter(sp_engine *e, const char *folder, sp_error *err)
+/* A model with continuous tokens may come without a codec. */
+static sp_status open_codec_tensors(sp_engine *e, sp_error *err)
 {
     char path[4096];
-    if (!folder) {
-        SP_TRY(join(e->path, "drafter/config.json", path, sizeof path, err));
-        if (access(path, F_OK) != 0) return SP_OK;
-        SP_TRY(join(e->path, "drafter", path, sizeof path, err));
-    }
-    e->drafter_given = folder != NULL;
-    e->drafter_folder = copy(folder ? folder : path);
-    if (!e->drafter_folder) return SP_FAIL(err, SP_ENOMEM, "drafter: no memory");
-    return folder ? sp_engine_load_drafter(e, err) : SP_OK;
+    if (!*e->config.codec.kind) return SP_OK;
+    SP_TRY(join(e->path, sp_engine_continuous(e) ? "kl.safetensors" : "vq.safetensors", path, sizeof path, err));
+    return sp_tensors_open(&e->codec_tensors, path, err);
 }
 
-sp_status sp_engine_load_drafter(sp_engine *e, sp_error *err)
+static sp_status open_model(sp_engine *e, sp_error *err)
 {
-    if (!e->drafter_folder)
-        return SP_FAIL(err, SP_EARG, "%.300s has no drafting model beside it; give its folder with --drafter",
-                       e->path);
-    sp_eagle *drafter = NULL;
-    sp_status status = SP_OK;
-    pthread_mutex_lock(&e->drafter_lock);
-    if (!atomic_load(&e->drafter)) {
-        status = sp_eagle_open(&drafter, e->drafter_folder, e->transformer, e->fingerprint, err);
-        atomic_store(&e->drafter, drafter);
-    }
-    pthread_mutex_unlock(&e->drafter_lock);
-    return status;
+    if (sp_engine_continuous(e)) return sp_latent_open(&e->latent, &e->config, e->tensors, e->ops, e->bf16, err);
+    return sp_transformer_open(&e->transformer, &e->config, e->tensors, e->ops, e->bf16, err);
 }
 
 static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
 {
-    char path[4096];
     SP_TRY(choose_device(e, o, err));
     SP_TRY(sp_model_config_load(e->path, &e->config, err));
     SP_TRY(open_tokenizer(e, err));
     SP_TRY(sp_tensors_open(&e->tensors, e->path, err));
-    SP_TRY(join(e->path, "vq.safetensors", path, sizeof path, err));
-    SP_TRY(sp_tensors_open(&e->codec_tensors, path, err));
+    SP_TRY(open_codec_tensors(e, err));
     SP_TRY(choose_dtype(e, o->dtype, err));
     e->config.codec.bf16 = e->bf16;
-    SP_TRY(sp_transformer_open(&e->transformer, &e->config, e->tensors, e->ops, e->bf16, err));
+    SP_TRY(open_model(e, err));
     SP_TRY(fingerprint(e, err));
-    SP_TRY(find_drafter(e, o->drafter, err));
+    SP_TRY(sp_engine_find_drafter(e, o->drafter, err));
     sp_tensors_drop(e->tensors);
     sp_session *first;
     SP_TRY(sp_session_make(&first, e, &e->session_bytes, &e->kv_bytes, err));
-    sp_tensors_drop(e->codec_tensors);
+    if (e->codec_tensors) sp_tensors_drop(e->codec_tensors);
     atomic_store(&e->spare, first);
     return SP_OK;
 }
@@ -208,12 +197,13 @@ sp_status sp_engine_open(sp_engine **out, const sp_engine_options *options, sp_e
     if (!options->model || !*options->model)
         return SP_FAIL(err, SP_EARG, "model: no checkpoint folder is given; use --model DIR");
     sp_engine *e = sp_alloc(1, sizeof *e);
-    char *path = copy(options->model);
+    char *path = sp_alloc(strlen(options->model) + 1, 1);
     if (!e || !path) {
         sp_release(e);
         sp_release(path);
         return SP_FAIL(err, SP_ENOMEM, "model: no memory");
     }
+    memcpy(path, options->model, strlen(options->model));
     e->path = path;
     pthread_mutex_init(&e->drafter_lock, NULL);
     sp_status status = load(e, options, err);
@@ -229,34 +219,47 @@ void sp_engine_close(sp_engine *e)
 {
     if (!e) return;
     sp_session_close(atomic_load(&e->spare));
-    sp_eagle_close(atomic_load(&e->drafter));
-    pthread_mutex_destroy(&e->drafter_lock);
+    sp_engine_close_drafter(e);
     sp_transformer_close(e->transformer);
+    sp_latent_close(e->latent);
     sp_tokenizer_close(e->tokenizer);
     sp_tensors_close(e->tensors);
     sp_tensors_close(e->codec_tensors);
-    sp_release(e->drafter_folder);
     sp_release(e->path);
     sp_release(e);
+}
+
+size_t sp_engine_weight_bytes(const sp_engine *e)
+{
+    return e->latent ? sp_latent_bytes(e->latent) : sp_transformer_bytes(e->transformer);
+}
+
+static void count_parameters(const sp_engine *e, sp_model_info *to)
+{
+    if (e->transformer) to->parameters = sp_transformer_parameters(e->transformer);
+    if (e->latent) to->parameters = sp_latent_parameters(e->latent);
+    if (e->latent) to->head_parameters = sp_latent_head_parameters(e->latent);
+    to->drafter_parameters = sp_engine_drafter_parameters(e);
 }
 
 sp_model_info sp_engine_info(const sp_engine *e)
 {
     const sp_model_config *c = &e->config;
-    const sp_eagle *drafter = atomic_load(&e->drafter);
-    size_t factor = (size_t)1 << (c->codec.n_levels - 1);
-    return (sp_model_info){
+    size_t factor = *c->codec.kind ? (size_t)1 << (c->codec.n_levels - 1) : 0;
+    sp_model_info info = {
         .path = e->path, .family = c->family, .codec = c->codec.kind, .dtype = e->bf16 ? "bf16" : "f32",
         .kernels = e->ops->name, .fingerprint = e->fingerprint, .from_text = c->from_text, .n_classes = c->n_classes,
-        .parameters = sp_transformer_parameters(e->transformer), .n_codes = c->n_codes, .rows = c->rows,
-        .columns = c->columns, .n_features = sp_codec_features(&c->codec, e->codec_tensors),
+        .continuous = sp_engine_continuous(e), .latent_dim = c->latent_dim, .chain_steps = c->diffusion.chain.steps,
+        .n_codes = c->n_codes, .rows = c->rows, .columns = c->columns,
+        .n_features = e->codec_tensors ? sp_codec_features(&c->codec, e->codec_tensors) : 0,
         .width = c->columns * factor, .height = c->rows * factor, .layers = c->layers,
         .dim = c->dim, .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
-        .weight_bytes = sp_transformer_bytes(e->transformer), .session_bytes = e->session_bytes,
+        .weight_bytes = sp_engine_weight_bytes(e), .session_bytes = e->session_bytes,
         .kv_bytes = e->kv_bytes, .prefix_limit = c->prefix_length, .threads = e->n_threads,
         .drafter = e->drafter_given ? e->drafter_folder : NULL,
-        .drafter_parameters = drafter ? sp_eagle_parameters(drafter) : 0,
         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_p = c->top_p, .top_k = c->top_k};
+    count_parameters(e, &info);
+    return info;
 }
 
 sp_status sp_prompt_tokens(const sp_engine *e, const char *prompt, size_t *count, sp_error *err)

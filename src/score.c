@@ -43,6 +43,9 @@ sp_status sp_score_tokens(sp_session *s, const sp_request *r, const int32_t *tok
 {
     SP_TRY(sp_request_check(s->engine, r, err));
     sp_decoder *d = s->decoder;
+    if (!d)
+        return SP_FAIL(err, SP_EUNSUPPORTED, "scores: this model's tokens are continuous, and their laws have no "
+                       "closed form");
     SP_TRY(check_tokens(d, tokens, err));
     sp_model_prompt prompt;
     SP_TRY(sp_session_prompt(s, r, &prompt, err));

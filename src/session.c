@@ -1,33 +1,49 @@
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "acceptance/groups.h"
 #include "session.h"
 
-enum { LANTERN_K = 64 };
+size_t sp_session_window(const sp_engine *e)
+{
+    size_t positions = e->config.rows * e->config.columns;
+    return sp_engine_continuous(e) && positions < SP_MAX_WINDOW ? positions : SP_MAX_WINDOW;
+}
 
 static void take(sp_session *s)
 {
-    size_t pixels = sp_codec_height(s->codec) * sp_codec_width(s->codec);
+    size_t pixels = s->codec ? sp_codec_height(s->codec) * sp_codec_width(s->codec) : 0;
     s->prompt_ids = sp_arena_take(&s->arena, s->engine->config.prefix_length, sizeof *s->prompt_ids);
     s->group_of = sp_arena_take(&s->arena, s->engine->config.n_codes, sizeof *s->group_of);
     s->rgb = sp_arena_take(&s->arena, pixels, 3);
 }
 
-static sp_status open_parts(sp_session *s, sp_error *err)
+static sp_status open_codes(sp_session *s, sp_error *err)
 {
     sp_engine *e = s->engine;
     const sp_model_config *c = &e->config;
+    SP_TRY(sp_decoder_open(&s->decoder, c->n_codes, c->rows, c->columns, e->ops, sp_session_window(e), err));
+    return sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, err);
+}
+
+static sp_status open_parts(sp_session *s, sp_error *err)
+{
+    sp_engine *e = s->engine;
     SP_TRY(sp_pool_open(&s->pool, e->n_threads, err));
-    SP_TRY(sp_decoder_open(&s->decoder, c->n_codes, c->rows, c->columns, e->ops, SP_MAX_WINDOW, err));
-    SP_TRY(sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, err));
-    SP_TRY(sp_codec_open(&s->codec, &c->codec, e->codec_tensors, e->ops, s->pool, err));
+    SP_TRY(e->latent ? sp_session_open_latent(s, err) : open_codes(s, err));
+    if (e->codec_tensors) SP_TRY(sp_codec_open(&s->codec, &e->config.codec, e->codec_tensors, e->ops, s->pool, err));
     take(s);
     SP_TRY(sp_arena_commit(&s->arena, "picture", err));
     take(s);
     return SP_OK;
+}
+
+static size_t bytes_of(const sp_session *s)
+{
+    size_t bytes = s->arena.bytes + (s->codec ? sp_codec_bytes(s->codec) : 0);
+    if (s->latent) return bytes + sp_session_latent_bytes(s);
+    return bytes + sp_context_bytes(s->context) + sp_decoder_bytes(s->decoder);
 }
 
 sp_status sp_session_make(sp_session **out, sp_engine *engine, size_t *bytes, size_t *kv_bytes, sp_error *err)
@@ -41,8 +57,8 @@ sp_status sp_session_make(sp_session **out, sp_engine *engine, size_t *bytes, si
         sp_session_close(s);
         return status;
     }
-    *bytes = sp_context_bytes(s->context) + sp_decoder_bytes(s->decoder) + sp_codec_bytes(s->codec) + s->arena.bytes;
-    *kv_bytes = sp_context_kv_bytes(s->context);
+    *bytes = bytes_of(s);
+    *kv_bytes = s->latent ? sp_latent_context_kv_bytes(s->latent) : sp_context_kv_bytes(s->context);
     *out = s;
     return SP_OK;
 }
@@ -62,70 +78,12 @@ void sp_session_close(sp_session *s)
     sp_eagle_context_close(s->drafter);
     sp_context_close(s->context);
     sp_decoder_close(s->decoder);
+    sp_chain_decoder_close(s->chains);
+    sp_latent_context_close(s->draft);
+    sp_latent_context_close(s->latent);
     sp_pool_close(s->pool);
     sp_arena_free(&s->arena);
     sp_release(s);
-}
-
-sp_request sp_request_defaults(const sp_engine *e)
-{
-    const sp_model_config *c = &e->config;
-    return (sp_request){.prompt = "", .method = "pathwise", .window = 0, .draft_init = sp_drafter_names()[0],
-                        .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p,
-                        .groups = "dynamic", .group_size = 10, .group_delta = 0.15f, .group_distance = 0.5f,
-                        .lantern_k = c->n_codes > LANTERN_K ? LANTERN_K : (int)c->n_codes - 1,
-                        .lantern_delta = 0.1f,
-                        .pixels = true};
-}
-
-static sp_status in_range(const char *option, double value, double low, double high, sp_error *err)
-{
-    if (value >= low && value <= high) return SP_OK;
-    return SP_FAIL(err, SP_EARG, "--%s %g: expected %g to %g", option, value, low, high);
-}
-
-static sp_status class_number(const sp_engine *e, const char *prompt, int32_t *out, sp_error *err)
-{
-    char *end;
-    long value = strtol(prompt, &end, 10);
-    if (*prompt < '0' || *prompt > '9' || *end || value < 0 || (size_t)value >= e->config.n_classes)
-        return SP_FAIL(err, SP_EARG, "prompt '%.40s': this model draws classes: expected a number from 0 to %zu",
-                       prompt,
-                       e->config.n_classes - 1);
-    *out = (int32_t)value;
-    return SP_OK;
-}
-
-sp_status sp_request_check(sp_engine *e, const sp_request *r, sp_error *err)
-{
-    int32_t number;
-    if (!r->prompt) return SP_FAIL(err, SP_EARG, "prompt: none is given; use --prompt TEXT");
-    if (!r->method || !sp_accept_find(r->method))
-        return SP_FAIL(err, SP_EARG, "--method '%.40s': not known here; see specular generate --help",
-                       r->method ? r->method : "");
-    if (!r->draft_init || !sp_drafter_find(r->draft_init))
-        return SP_FAIL(err, SP_EARG, "--draft-init '%.40s': not known here; see specular generate --help",
-                       r->draft_init ? r->draft_init : "");
-    SP_TRY(in_range("window", r->window, 0, SP_MAX_WINDOW, err));
-    SP_TRY(in_range("cfg-scale", (double)r->cfg_scale, 0, 1000, err));
-    SP_TRY(in_range("temperature", (double)r->temperature, 0, 100, err));
-    SP_TRY(in_range("top-k", r->top_k, 0, (double)e->config.n_codes, err));
-    SP_TRY(in_range("top-p", (double)r->top_p, 0, 1, err));
-    SP_TRY(in_range("group-size", r->group_size, 1, SP_MAX_GROUP, err));
-    SP_TRY(in_range("group-delta", (double)r->group_delta, 0, 1, err));
-    SP_TRY(in_range("group-distance", (double)r->group_distance, 0, 4, err));
-    bool walks = sp_accept_find(r->method)->walk != NULL;
-    SP_TRY(in_range("tree", r->tree, 0, walks ? SP_TREE_WIDTH : SP_MAX_GUESSES + 1, err));
-    SP_TRY(in_range("lantern-k", r->lantern_k, 0, (double)e->config.n_codes - 1, err));
-    SP_TRY(in_range("lantern-delta", (double)r->lantern_delta, 0, 1, err));
-    SP_TRY(in_range("lantern-lambda", (double)r->lantern_lambda, 0, 1000, err));
-    if (r->lantern_lambda > 0 && r->lantern_lambda < 1)
-        return SP_FAIL(err, SP_EARG, "--lantern-lambda %g: expected 1 to 1000, or 0 for --lantern-delta",
-                       (double)r->lantern_lambda);
-    if (!r->groups || (strcmp(r->groups, "dynamic") != 0 && strcmp(r->groups, "static") != 0))
-        return SP_FAIL(err, SP_EARG, "--groups '%.40s': expected dynamic or static", r->groups ? r->groups : "");
-    if (!e->config.from_text) SP_TRY(class_number(e, r->prompt, &number, err));
-    return walks ? sp_engine_load_drafter(e, err) : SP_OK;
 }
 
 sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt *out, sp_error *err)
@@ -135,7 +93,7 @@ sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt 
     if (e->config.from_text)
         SP_TRY(sp_tokenizer_encode(e->tokenizer, r->prompt, strlen(r->prompt), s->prompt_ids, limit, &count, err));
     else
-        SP_TRY(class_number(e, r->prompt, s->prompt_ids, err));
+        SP_TRY(sp_class_number(e, r->prompt, s->prompt_ids, err));
     s->result.prompt_tokens = count;
     *out = (sp_model_prompt){s->prompt_ids, count < limit ? count : limit};
     return SP_OK;
@@ -152,12 +110,17 @@ static sp_status open_tree(sp_session *s, sp_error *err)
     return s->tree ? SP_OK : sp_tree_open(&s->tree, &model, &draft, window, err);
 }
 
+static sp_status open_drafting(sp_session *s, sp_error *err)
+{
+    return s->latent ? sp_session_open_draft(s, err) : open_tree(s, err);
+}
+
 static size_t peak_bytes(const sp_session *s)
 {
-    size_t bytes = sp_transformer_bytes(s->engine->transformer) + s->engine->session_bytes;
+    size_t bytes = sp_engine_weight_bytes(s->engine) + s->engine->session_bytes;
+    if (s->draft) bytes += sp_engine_drafter_bytes(s->engine) + sp_latent_context_bytes(s->draft);
     if (s->tree)
-        bytes += sp_eagle_bytes(atomic_load(&s->engine->drafter)) + sp_eagle_context_bytes(s->drafter) +
-                 sp_tree_bytes(s->tree);
+        bytes += sp_engine_drafter_bytes(s->engine) + sp_eagle_context_bytes(s->drafter) + sp_tree_bytes(s->tree);
     return bytes;
 }
 
@@ -183,33 +146,20 @@ static double now_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **result, sp_error *err)
+static sp_status decode_codes(sp_session *s, const sp_request *r, const sp_model_prompt *prompt, sp_error *err)
 {
-    *result = NULL;
-    SP_TRY(sp_request_check(s->engine, r, err));
-    if (sp_accept_find(r->method)->walk) SP_TRY(open_tree(s, err));
-    double start = now_ms();
-    s->result = (sp_result){.method = r->method};
     sp_decode_plan plan = {
         .rule = sp_accept_find(r->method), .drafter = sp_drafter_find(r->draft_init), .window = (size_t)r->window,
         .sampling = {r->seed, r->image, r->cfg_scale, r->temperature, r->top_k, r->top_p},
-        .relaxation = relaxation_of(s, r), .tree = s->tree, .branches = (size_t)r->tree,
+        .relaxation = relaxation_of(s, r), .tree = s->tree, .branches = (size_t)r->tree, .prompt = *prompt,
         .progress = r->progress, .user = r->user};
-    SP_TRY(sp_session_prompt(s, r, &plan.prompt, err));
     sp_model model = sp_context_model(s->context);
     sp_decoder *d = s->decoder;
-    SP_TRY(sp_decode(d, &model, &plan, err));
-    double decoded = now_ms();
-    if (r->pixels) SP_TRY(sp_codec_decode(s->codec, d->tokens, s->rgb, err));
-    double finished = now_ms();
     sp_result *to = &s->result;
-    to->exactness = plan.rule->exactness;
+    SP_TRY(sp_decode(d, &model, &plan, err));
     to->n_tokens = d->n_positions;
-    to->width = sp_codec_width(s->codec);
-    to->height = sp_codec_height(s->codec);
     to->tokens = d->tokens;
     to->pass_of_token = d->pass_of_token;
-    to->rgb = r->pixels ? s->rgb : NULL;
     to->nfe = d->passes;
     to->drafted = d->drafted;
     to->accepted = d->accepted;
@@ -217,6 +167,35 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     to->total_variation_bound = d->deviation / (double)d->n_positions;
     to->prefill_ms = d->prefill_ms;
     to->decode_ms = d->decode_ms;
+    return SP_OK;
+}
+
+static sp_status draw_pixels(sp_session *s, sp_error *err)
+{
+    const sp_result *from = &s->result;
+    SP_TRY(from->latents ? sp_codec_decode_latents(s->codec, from->latents, s->rgb, err)
+                         : sp_codec_decode(s->codec, from->tokens, s->rgb, err));
+    s->result.rgb = s->rgb;
+    return SP_OK;
+}
+
+sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **result, sp_error *err)
+{
+    *result = NULL;
+    SP_TRY(sp_request_check(s->engine, r, err));
+    const sp_method *method = sp_method_find(r->method, s->latent != NULL);
+    if (method->needs_drafter) SP_TRY(open_drafting(s, err));
+    double start = now_ms();
+    sp_result *to = &s->result;
+    *to = (sp_result){.method = method->name, .exactness = method->exactness};
+    sp_model_prompt prompt;
+    SP_TRY(sp_session_prompt(s, r, &prompt, err));
+    SP_TRY(s->latent ? sp_session_decode_latent(s, r, &prompt, err) : decode_codes(s, r, &prompt, err));
+    double decoded = now_ms();
+    if (r->pixels) SP_TRY(draw_pixels(s, err));
+    double finished = now_ms();
+    to->width = s->codec ? sp_codec_width(s->codec) : 0;
+    to->height = s->codec ? sp_codec_height(s->codec) : 0;
     to->vq_ms = finished - decoded;
     to->total_ms = finished - start;
     to->peak_bytes = peak_bytes(s);
@@ -224,17 +203,39 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     return SP_OK;
 }
 
+static sp_status need_codec(const sp_session *s, sp_error *err)
+{
+    if (s->codec) return SP_OK;
+    return SP_FAIL(err, SP_EUNSUPPORTED, "%.300s: the checkpoint has no codec, so tokens and pictures cannot be turned "
+                   "into each other", s->engine->path);
+}
+
 sp_status sp_tokens_to_pixels(sp_session *s, const int32_t *tokens, uint8_t *rgb, sp_error *err)
 {
+    SP_TRY(need_codec(s, err));
     return sp_codec_decode(s->codec, tokens, rgb, err);
+}
+
+sp_status sp_latents_to_pixels(sp_session *s, const float *latents, uint8_t *rgb, sp_error *err)
+{
+    SP_TRY(need_codec(s, err));
+    return sp_codec_decode_latents(s->codec, latents, rgb, err);
+}
+
+sp_status sp_pixels_to_latents(sp_session *s, const uint8_t *rgb, float *latents, sp_error *err)
+{
+    SP_TRY(need_codec(s, err));
+    return sp_codec_encode_latents(s->codec, rgb, latents, err);
 }
 
 sp_status sp_pixels_to_features(sp_session *s, const uint8_t *rgb, float *features, sp_error *err)
 {
+    SP_TRY(need_codec(s, err));
     return sp_codec_describe(s->codec, rgb, features, err);
 }
 
 sp_status sp_pixels_to_tokens(sp_session *s, const uint8_t *rgb, int32_t *tokens, sp_error *err)
 {
+    SP_TRY(need_codec(s, err));
     return sp_codec_encode(s->codec, rgb, tokens, err);
 }

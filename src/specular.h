@@ -56,8 +56,8 @@ typedef struct sp_engine_options {
     const char *device;  /* "auto", "cpu" or "cuda:N" */
     const char *dtype;   /* "auto", "f32" or "bf16": arithmetic; auto is bf16 where weights and processor have it */
     const char *kernels; /* "auto" or the name of a back end, see sp_kernel_names */
-    const char *drafter; /* folder of the drafting model of eagle and lantern, loaded by open; NULL: model/drafter if it
-                          * is there, loaded when first needed */
+    const char *drafter; /* folder of the drafting model, loaded by open; NULL: model/drafter, of continuous tokens
+                          * model/draft, if it is there, loaded when first needed */
     int threads;         /* 0: one a processor */
 } sp_engine_options;
 
@@ -71,13 +71,17 @@ SP_CHECK sp_status sp_engine_load_drafter(sp_engine *engine, sp_error *err);
 typedef struct sp_model_info {
     const char *path;        /* borrowed from the engine, as every string here */
     const char *family;      /* a name of models.def */
-    const char *codec;       /* a name of codecs.def */
+    const char *codec;       /* a name of codecs.def; "" when the checkpoint has none, and makes tokens only */
     const char *dtype;       /* arithmetic: "f32" or "bf16" */
     const char *kernels;     /* back end in use */
     const char *fingerprint; /* 16 hexadecimal digits over config and weights */
     bool from_text;          /* prompts are text; otherwise class numbers */
     size_t n_classes;        /* of a class-conditional model */
-    size_t parameters;       /* of the transformer */
+    bool continuous;         /* tokens are vectors of latent_dim floats, drawn by a diffusion head */
+    size_t latent_dim;       /* 0 of tokens that are codes */
+    size_t chain_steps;      /* of the diffusion head, a token */
+    size_t parameters;       /* of the transformer and the diffusion head */
+    size_t head_parameters;  /* of the diffusion head */
     size_t n_codes, rows, columns, width, height;
     size_t n_features;       /* of a picture, see sp_pixels_to_features; 0: the checkpoint has no encoder */
     size_t layers, dim, heads, kv_heads, head_dim;
@@ -125,6 +129,11 @@ typedef struct sp_request {
     int lantern_k;          /* lantern: nearest codes that may count, 0 to one less than the codes; 0 is eagle */
     float lantern_delta;    /* lantern: they add at most this probability, 0 to 1 */
     float lantern_lambda;   /* lantern: instead at most lambda - 1 times the guess's own, 1 to 1000; 0: lantern_delta */
+    const char *front;      /* mirror: "mirror", or "path" to decide by the path test while all earlier drafts stay */
+    int gamma;              /* cspd, cspd-released: tokens drafted before a check, 1 to SP_MAX_WINDOW - 1 */
+    float prefill;          /* cspd, cspd-released: share of the tokens that the target draws alone first, 0 to 1 */
+    bool align;             /* cspd, cspd-released: draft and target share the noise of a position */
+    float tolerance;        /* cspd-released: distance at which a draft stays with probability exp(-1/2), from 0 */
     bool pixels;            /* run the codec; false leaves rgb NULL */
     sp_progress_call *progress;
     void *user;
@@ -142,15 +151,20 @@ typedef struct sp_result {
     const char *method;
     sp_exactness exactness;
     size_t n_tokens, width, height;
-    const int32_t *tokens;        /* [n_tokens] raster order */
+    const int32_t *tokens;        /* [n_tokens] raster order; NULL of continuous tokens */
+    const float *latents;         /* [n_tokens, latent_dim] of continuous tokens; else NULL */
+    size_t latent_dim;
     const int32_t *pass_of_token; /* [n_tokens] from 1 */
     const uint8_t *rgb;           /* [height, width, 3], or NULL */
     size_t prompt_tokens;         /* before the cut to prefix_limit */
     size_t nfe;                   /* passes of the target after the prefix pass */
     size_t drafted, accepted;     /* draft tokens tested and accepted */
+    size_t draft_passes;          /* of a second model that drafts continuous tokens */
     uint32_t histogram[SP_MAX_WINDOW + 1]; /* [n] passes that committed n tokens */
-    double total_variation_bound; /* of relaxed methods, a token: estimates a bound (docs/rules/gsd.md); otherwise 0 */
+    double total_variation_bound; /* of relaxed methods over codes, a token: estimates a bound (docs/rules/gsd.md);
+                                   * otherwise 0 */
     double prefill_ms, decode_ms, vq_ms, total_ms;
+    double condition_ms, chain_ms; /* of decode_ms, continuous tokens: in the transformer, in the diffusion head */
     size_t peak_bytes;            /* engine and session */
 } sp_result;
 
@@ -159,9 +173,11 @@ SP_CHECK sp_status sp_session_open(sp_session **out, sp_engine *engine, sp_error
 /* One picture. *result is borrowed from the session until its next call. */
 SP_CHECK sp_status sp_generate(sp_session *session, const sp_request *request, const sp_result **result, sp_error *err);
 
-/* Tokens [rows * columns] to pixels [height, width, 3], and back. */
+/* Tokens [rows * columns] to pixels [height, width, 3], and back. SP_EUNSUPPORTED for tokens of the other kind. */
 SP_CHECK sp_status sp_tokens_to_pixels(sp_session *session, const int32_t *tokens, uint8_t *rgb, sp_error *err);
 SP_CHECK sp_status sp_pixels_to_tokens(sp_session *session, const uint8_t *rgb, int32_t *tokens, sp_error *err);
+SP_CHECK sp_status sp_latents_to_pixels(sp_session *session, const float *latents, uint8_t *rgb, sp_error *err);
+SP_CHECK sp_status sp_pixels_to_latents(sp_session *session, const uint8_t *rgb, float *latents, sp_error *err);
 /* What the codec's encoder sees in a picture: features [info.n_features], its output before quantisation, mean over
  * the positions. SP_EUNSUPPORTED when the checkpoint has no encoder. */
 SP_CHECK sp_status sp_pixels_to_features(sp_session *session, const uint8_t *rgb, float *features, sp_error *err);
@@ -173,7 +189,8 @@ typedef struct sp_token_score {
                     [0, 1] when tokens are drawn from the law */
 } sp_token_score;
 
-/* Scores tokens [rows * columns] under the request's prompt, guidance and sampling, whatever method made them. */
+/* Scores tokens [rows * columns] under the request's prompt, guidance and sampling, whatever method made them.
+ * SP_EUNSUPPORTED for continuous tokens, whose laws have no closed form. */
 SP_CHECK sp_status sp_score_tokens(sp_session *session, const sp_request *request, const int32_t *tokens,
                                    sp_token_score *scores, sp_error *err);
 void sp_session_close(sp_session *session);
@@ -184,10 +201,12 @@ typedef struct sp_method {
     const char *summary;  /* a few words for --help */
     const char *settings; /* options that few methods read and this one does, by name, separated by spaces */
     bool needs_drafter;   /* a drafting model */
+    bool continuous;      /* of models with continuous tokens; else of those with codes */
 } sp_method;
 
-/* Lists for help and completion; name NULL ends them. */
+/* Lists for help and completion; name NULL ends them. A name may stand for a method of either kind of model. */
 const sp_method *sp_methods(void);
+const sp_method *sp_method_find(const char *name, bool continuous); /* NULL: there is none */
 const char *const *sp_draft_inits(void);
 const char *const *sp_kernel_names(void);
 

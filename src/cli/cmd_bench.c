@@ -27,8 +27,19 @@ typedef struct benchmark {
     sp_prompts prompts;
     sp_bench_table table;
     sp_progress_view view;
-    int32_t *reference; /* [tokens] of ar for the picture in work */
+    unsigned char *reference; /* the tokens of ar for the picture in work */
 } benchmark;
+
+static size_t token_bytes(const benchmark *run)
+{
+    const sp_model_info *info = &run->table.model;
+    return info->continuous ? info->latent_dim * sizeof(float) : sizeof(int32_t);
+}
+
+static const void *tokens_of(const sp_result *result)
+{
+    return result->latents != NULL ? (const void *)result->latents : result->tokens;
+}
 
 static sp_status add_row(benchmark *run, const sp_method *method, int window, sp_error *err)
 {
@@ -52,11 +63,13 @@ static bool next_word(const char **list, char *word, size_t size)
     return true;
 }
 
-static sp_status find_method(const char *name, const sp_method **out, sp_error *err)
+static sp_status find_method(const benchmark *run, const char *name, const sp_method **out, sp_error *err)
 {
-    for (*out = sp_methods(); (*out)->name != NULL; ++*out)
-        if (strcmp((*out)->name, name) == 0) return SP_OK;
-    return SP_FAIL(err, SP_EARG, "--methods: '%.80s' is not a method; see specular bench --help", name);
+    bool continuous = run->table.model.continuous;
+    *out = sp_method_find(name, continuous);
+    if (*out != NULL) return SP_OK;
+    return SP_FAIL(err, SP_EARG, "--methods: '%.80s' is not a method of models with %s tokens; see specular bench "
+                   "--help", name, continuous ? "continuous" : "discrete");
 }
 
 static sp_status add_windows(benchmark *run, const sp_method *method, sp_error *err)
@@ -79,12 +92,13 @@ static sp_status make_rows(benchmark *run, sp_error *err)
     run->table.rows = calloc(MOST_ROWS, sizeof *run->table.rows);
     if (run->table.rows == NULL) return SP_FAIL(err, SP_ENOMEM, "no memory for the table; free some");
     const sp_method *method;
-    SP_TRY(find_method("ar", &method, err));
+    SP_TRY(find_method(run, "ar", &method, err));
     SP_TRY(add_row(run, method, 1, err));
     char word[64];
     const char *methods = run->options->methods;
+    if (methods == NULL) methods = sp_request_defaults(run->engine).method;
     while (next_word(&methods, word, sizeof word)) {
-        SP_TRY(find_method(word, &method, err));
+        SP_TRY(find_method(run, word, &method, err));
         if (strcmp(word, "ar") != 0) SP_TRY(add_windows(run, method, err));
     }
     return SP_OK;
@@ -123,7 +137,10 @@ static sp_request request_of(const benchmark *run, const sp_bench_row *row, size
 
 static sp_status measure(benchmark *run, sp_bench_row *row, const sp_result *result, sp_error *err)
 {
-    for (size_t i = 0; i < result->n_tokens; i++) row->tokens_equal += result->tokens[i] == run->reference[i];
+    const unsigned char *tokens = tokens_of(result);
+    size_t size = token_bytes(run);
+    for (size_t i = 0; i < result->n_tokens; i++)
+        row->tokens_equal += memcmp(tokens + i * size, run->reference + i * size, size) == 0;
     row->tokens += result->n_tokens;
     double nfe = (double)result->nfe;
     bool kept = sp_series_add(&row->image_ms, result->total_ms) && sp_series_add(&row->decode_ms, result->decode_ms) &&
@@ -140,7 +157,7 @@ static sp_status draw(benchmark *run, size_t prompt, size_t repetition, bool cou
         request.user = &run->view;
         const sp_result *result;
         SP_TRY(sp_generate(run->session, &request, &result, err));
-        if (row == run->table.rows) memcpy(run->reference, result->tokens, result->n_tokens * sizeof *run->reference);
+        if (row == run->table.rows) memcpy(run->reference, tokens_of(result), result->n_tokens * token_bytes(run));
         if (counted) SP_TRY(measure(run, row, result, err));
         sp_progress_done(&run->view, row->method);
     }
@@ -163,12 +180,12 @@ static sp_status measure_all(benchmark *run, sp_error *err)
 
 static sp_status prepare(benchmark *run, sp_error *err)
 {
-    SP_TRY(make_rows(run, err));
     SP_TRY(sp_setup_engine(run->options, &run->engine, err));
     run->table.model = sp_engine_info(run->engine);
+    SP_TRY(make_rows(run, err));
     run->table.model_name = sp_metadata_model_name(&run->table.model);
     run->table.repetitions = (size_t)run->options->repetitions;
-    run->reference = calloc(run->table.model.rows * run->table.model.columns, sizeof *run->reference);
+    run->reference = calloc(run->table.model.rows * run->table.model.columns, token_bytes(run));
     if (run->table.model_name == NULL || run->reference == NULL)
         return SP_FAIL(err, SP_ENOMEM, "no memory for a picture's tokens; free some");
     SP_TRY(read_prompts(run, err));

@@ -51,9 +51,10 @@ static void describe_model(const generation *run)
 {
     if (run->options->verbose < 2) return;
     sp_model_info info = sp_engine_info(run->engine);
-    sp_setup_note(run->options, "%s: %s, %zu layers of %zu, %zu heads of %zu, %zu x %zu tokens of %zu codes, %s, %s, "
+    sp_setup_note(run->options, "%s: %s, %zu layers of %zu, %zu heads of %zu, %zu x %zu tokens of %zu %s, %s, %s, "
                   "%d threads", info.path, info.family, info.layers, info.dim, info.heads, info.head_dim, info.rows,
-                  info.columns, info.n_codes, info.dtype, info.kernels, info.threads);
+                  info.columns, info.continuous ? info.latent_dim : info.n_codes,
+                  info.continuous ? "numbers" : "codes", info.dtype, info.kernels, info.threads);
 }
 
 static void describe_picture(const generation *run, const char *file, const sp_result *result)
@@ -63,12 +64,18 @@ static void describe_picture(const generation *run, const char *file, const sp_r
     sp_setup_note(run->options, "%s: seed %" PRIu64 ", image %" PRIu32 ", %s (%s), window %s, %zu tokens in %zu "
                   "passes, %.0f ms", file, run->request.seed, run->request.image, result->method,
                   sp_exactness_name(result->exactness), window, result->n_tokens, result->nfe, result->total_ms);
-    if (result->exactness == SP_RELAXED)
+    if (result->exactness == SP_RELAXED && result->latents != NULL)
+        sp_setup_note(run->options, "%s: drafts within about %.3g of the model's own tokens stay; how far the pictures "
+                      "are from those of ar is not known", file, (double)run->request.tolerance);
+    else if (result->exactness == SP_RELAXED)
         sp_setup_note(run->options, "%s: total variation from ar: about %.3g a token at most", file,
                       result->total_variation_bound);
     if (run->options->verbose > 0)
         sp_setup_note(run->options, "%s: prefix %.1f ms, decode %.1f ms, pixels %.1f ms, %zu of %zu drafts accepted",
                       file, result->prefill_ms, result->decode_ms, result->vq_ms, result->accepted, result->drafted);
+    if (run->options->verbose > 0 && result->latents != NULL)
+        sp_setup_note(run->options, "%s: of decode %.1f ms in the transformer, %.1f ms in the diffusion head", file,
+                      result->condition_ms, result->chain_ms);
 }
 
 static sp_status write_map(const generation *run, const char *file, const sp_result *result, sp_error *err)
@@ -93,20 +100,21 @@ static sp_status write_files(generation *run, size_t k, const sp_metadata *metad
     char *output = sp_naming_numbered(run->output, k);
     char *tokens = options->tokens != NULL ? sp_naming_numbered(options->tokens, k) : NULL;
     char *map = options->map != NULL ? sp_naming_numbered(options->map, k) : NULL;
+    const char *written = result->rgb != NULL ? output : tokens;
     sp_status status = SP_OK;
     if (output == NULL || (options->tokens && !tokens) || (options->map && !map))
         status = SP_FAIL(err, SP_ENOMEM, "no memory for a file name; free some");
     if (status == SP_OK && tokens != NULL) status = write_tokens(tokens, result, err);
     if (status == SP_OK && map != NULL) status = write_map(run, map, result, err);
-    if (status == SP_OK)
+    if (status == SP_OK && result->rgb != NULL)
         status = sp_picture_write(output, result->rgb, result->width, result->height, metadata->chunk, 2, err);
     if (status == SP_OK && json_array_append_new(run->reports, sp_report_make(run->engine, &run->request, result,
-                                                                             output)) != 0)
+                                                                             written)) != 0)
         status = SP_FAIL(err, SP_ENOMEM, "no memory for the report; leave out --report");
     if (status == SP_OK) {
-        sp_progress_done(&run->view, output);
-        describe_picture(run, output, result);
-        status = sp_show(options->show, result->rgb, result->width, result->height, err);
+        sp_progress_done(&run->view, written);
+        describe_picture(run, written, result);
+        if (result->rgb != NULL) status = sp_show(options->show, result->rgb, result->width, result->height, err);
     }
     free(output);
     free(tokens);
@@ -182,6 +190,8 @@ static sp_status prepare(generation *run, sp_error *err)
     SP_TRY(sp_setup_engine(run->options, &run->engine, err));
     run->request = sp_setup_request(run->options, run->engine);
     run->request.prompt = run->options->prompt;
+    /* Without a codec the tokens are all there is to write. */
+    run->request.pixels = *sp_engine_info(run->engine).codec != '\0' || run->options->tokens == NULL;
     if (!run->options->given[SP_OPTION_seed]) SP_TRY(sp_setup_random_seed(&run->request.seed, err));
     SP_TRY(sp_request_check(run->engine, &run->request, err));
     SP_TRY(warn_of_cut(run, err));

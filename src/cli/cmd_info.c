@@ -15,16 +15,17 @@ static const struct {
 } sizes[] = {
 #define SIZE(name) {#name, offsetof(sp_model_info, name)}
     SIZE(parameters), SIZE(layers), SIZE(dim), SIZE(heads), SIZE(kv_heads), SIZE(head_dim), SIZE(n_codes), SIZE(rows),
-    SIZE(columns), SIZE(width), SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes),
-    SIZE(session_bytes), SIZE(kv_bytes), SIZE(drafter_parameters)
+    SIZE(latent_dim), SIZE(chain_steps), SIZE(head_parameters), SIZE(drafter_parameters), SIZE(columns), SIZE(width),
+    SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes), SIZE(session_bytes), SIZE(kv_bytes)
 #undef SIZE
 };
 
 static json_t *make_json(const sp_model_info *info, const char *name)
 {
-    json_t *object = json_pack("{ss ss ss ss ss ss ss sb si sf sf si sf}", "model", name, "path", info->path,
+    json_t *object = json_pack("{ss ss ss ss ss ss ss sb sb si sf sf si sf}", "model", name, "path", info->path,
         "family", info->family, "codec", info->codec, "dtype", info->dtype, "kernels", info->kernels,
-        "model_fingerprint", info->fingerprint, "from_text", info->from_text, "threads", info->threads,
+        "model_fingerprint", info->fingerprint, "from_text", info->from_text, "continuous", info->continuous,
+        "threads", info->threads,
         "cfg_scale", sp_number_shortest(info->cfg_scale), "temperature", sp_number_shortest(info->temperature),
         "top_k", info->top_k, "top_p", sp_number_shortest(info->top_p));
     for (size_t i = 0; object != NULL && i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -46,14 +47,23 @@ static void print_drafter(const sp_model_info *info, const char *why_not)
     else printf("drafter      %zu parameters\n", info->drafter_parameters);
 }
 
+static void print_tokens(const sp_model_info *info)
+{
+    if (info->continuous)
+        printf("head         %zu of the parameters: denoising chains of %zu steps\n", info->head_parameters,
+               info->chain_steps);
+    printf("picture      %zu x %zu pixels from %zu x %zu tokens of %zu %s\n", info->width, info->height, info->columns,
+           info->rows, info->continuous ? info->latent_dim : info->n_codes, info->continuous ? "numbers" : "codes");
+}
+
 static void print_text(const sp_model_info *info, const char *name, const char *no_drafter)
 {
     printf("model        %s (%s)\n", name, info->path);
-    printf("family       %s, pictures by %s, fingerprint %s\n", info->family, info->codec, info->fingerprint);
+    const char *codec = *info->codec != '\0' ? info->codec : "nothing here";
+    printf("family       %s, pictures by %s, fingerprint %s\n", info->family, codec, info->fingerprint);
     printf("transformer  %zu parameters: %zu layers of %zu, %zu heads of %zu, %zu of keys and values\n",
            info->parameters, info->layers, info->dim, info->heads, info->head_dim, info->kv_heads);
-    printf("picture      %zu x %zu pixels from %zu x %zu tokens of %zu codes\n", info->width, info->height,
-           info->columns, info->rows, info->n_codes);
+    print_tokens(info);
     print_drafter(info, no_drafter);
     if (info->from_text)
         printf("prompt       text, the first %zu tokens\n", info->prefix_limit);

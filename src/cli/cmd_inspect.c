@@ -73,11 +73,14 @@ static sp_status put_seed(FILE *to, const json_t *settings, const char *file, sp
     return SP_OK;
 }
 
-/* Settings of a method whose tokens are those of ar are left out: any such method makes the same picture. */
+/* Settings of a method whose tokens are those of ar are left out: any such method makes the same picture, and the
+ * default of models with discrete tokens is one. */
 static sp_status put_method(FILE *to, const json_t *settings, const char *file, sp_error *err)
 {
     const char *exactness = json_string_value(json_object_get(settings, "exactness"));
-    if (exactness != NULL && strcmp(exactness, sp_exactness_name(SP_IDENTICAL)) == 0) return SP_OK;
+    bool continuous = json_is_true(json_object_get(settings, "continuous"));
+    if (exactness != NULL && strcmp(exactness, sp_exactness_name(SP_IDENTICAL)) == 0)
+        return continuous ? put_text(to, settings, file, "method", "method", err) : SP_OK;
     SP_TRY(put_text(to, settings, file, "method", "method", err));
     SP_TRY(put_text(to, settings, file, "draft_init", "draft-init", err));
     if (json_integer_value(json_object_get(settings, "window")) > 0)
@@ -85,7 +88,7 @@ static sp_status put_method(FILE *to, const json_t *settings, const char *file, 
     const char *method = json_string_value(json_object_get(settings, "method"));
     for (const sp_method *known = sp_methods(); known->name != NULL; known++) {
         char name[64], key[64];
-        if (strcmp(known->name, method) != 0) continue;
+        if (strcmp(known->name, method) != 0 || known->continuous != continuous) continue;
         for (const char *rest = known->settings;
              (rest = sp_metadata_next_setting(rest, name, key, sizeof name)) != NULL;) {
             bool is_text = json_is_string(json_object_get(settings, key));

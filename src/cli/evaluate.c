@@ -108,9 +108,9 @@ sp_status sp_evaluate_open(sp_evaluate *run, const sp_options *options, sp_error
 {
     size_t count = 0;
     *run = (sp_evaluate){.options = options};
-    SP_TRY(sp_settings_make(&run->settings, options, err));
     SP_TRY(sp_setup_engine(options, &run->engine, err));
     run->info = sp_engine_info(run->engine);
+    SP_TRY(sp_settings_make(&run->settings, options, run->engine, err));
     SP_TRY(read_prompts(run, &count, err));
     SP_TRY(check_settings(run, err));
     SP_TRY(make_head(run, count, err));

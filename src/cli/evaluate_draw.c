@@ -14,7 +14,8 @@
 struct sp_evaluate_drawn {
     sp_request request;
     sp_result result;          /* its arrays are those below */
-    int32_t *tokens, *passes;  /* [n_tokens] */
+    unsigned char *tokens;     /* [n_tokens] of token_bytes each */
+    int32_t *passes;           /* [n_tokens] */
     uint8_t *rgb;              /* [height, width, 3] */
     sp_token_score *scores;    /* [n_tokens] */
     float *features;           /* [n_features] */
@@ -24,6 +25,11 @@ struct sp_evaluate_drawn {
 static sp_status no_memory(sp_error *err)
 {
     return SP_FAIL(err, SP_ENOMEM, "no memory for a group; use fewer settings");
+}
+
+static size_t token_bytes(const sp_evaluate *run)
+{
+    return run->info.continuous ? run->info.latent_dim * sizeof(float) : sizeof(int32_t);
 }
 
 static size_t pixels(const sp_evaluate *run) { return run->info.width * run->info.height * 3; }
@@ -36,7 +42,7 @@ static sp_status make_room(sp_evaluate *run, sp_error *err)
     if (run->drawn == NULL || run->sessions == NULL) return no_memory(err);
     for (size_t s = 0; s < e->n_settings; s++) {
         sp_evaluate_drawn *d = &run->drawn[s];
-        d->tokens = calloc(e->n_tokens, sizeof *d->tokens);
+        d->tokens = calloc(e->n_tokens, token_bytes(run));
         d->passes = calloc(e->n_tokens, sizeof *d->passes);
         d->rgb = malloc(pixels(run));
         d->scores = calloc(e->n_tokens, sizeof *d->scores);
@@ -74,10 +80,12 @@ static sp_status draw_one(sp_evaluate *run, size_t setting, size_t prompt, size_
     d->request = request_of(run, setting, prompt, image);
     SP_TRY(sp_generate(run->sessions[session_of(run, setting)], &d->request, &result, err));
     d->result = *result;
-    d->result.tokens = d->tokens;
+    const void *tokens = run->info.continuous ? (const void *)result->latents : result->tokens;
+    memcpy(d->tokens, tokens, result->n_tokens * token_bytes(run));
+    d->result.tokens = run->info.continuous ? NULL : (const int32_t *)(const void *)d->tokens;
+    d->result.latents = run->info.continuous ? (const float *)(const void *)d->tokens : NULL;
     d->result.pass_of_token = d->passes;
     d->result.rgb = d->rgb;
-    memcpy(d->tokens, result->tokens, result->n_tokens * sizeof *d->tokens);
     memcpy(d->passes, result->pass_of_token, result->n_tokens * sizeof *d->passes);
     memcpy(d->rgb, result->rgb, pixels(run));
     return SP_OK;
@@ -106,13 +114,16 @@ static sp_status write_picture(sp_evaluate *run, size_t setting, size_t prompt, 
 static sp_status score_one(sp_evaluate *run, size_t setting, size_t prompt, size_t image, json_t *list, sp_error *err)
 {
     sp_evaluate_drawn *d = &run->drawn[setting];
-    const int32_t *plain = run->drawn[run->settings.items[setting].baseline].tokens;
-    size_t bytes, identical = 0;
+    const unsigned char *plain = run->drawn[run->settings.items[setting].baseline].tokens;
+    size_t bytes, identical = 0, size = token_bytes(run);
     if (sp_interrupt_signal() != 0) return SP_FAIL(err, SP_ECANCELLED, "interrupted");
-    SP_TRY(sp_score_tokens(run->sessions[0], &d->request, d->tokens, d->scores, err));
+    /* The laws of continuous tokens have no closed form. */
+    if (!run->info.continuous)
+        SP_TRY(sp_score_tokens(run->sessions[0], &d->request, d->result.tokens, d->scores, err));
     if (run->info.n_features > 0) SP_TRY(sp_pixels_to_features(run->sessions[0], d->rgb, d->features, err));
     SP_TRY(write_picture(run, setting, prompt, image, &bytes, err));
-    for (size_t i = 0; i < run->evaluation.n_tokens; i++) identical += d->tokens[i] == plain[i];
+    for (size_t i = 0; i < run->evaluation.n_tokens; i++)
+        identical += memcmp(d->tokens + i * size, plain + i * size, size) == 0;
     json_t *element = sp_evaluation_element(&run->evaluation, d->file, bytes, &d->result, identical, d->scores,
                                             d->features);
     return json_array_append_new(list, element) == 0 ? SP_OK : no_memory(err);

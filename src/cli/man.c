@@ -67,7 +67,9 @@ void sp_man_write(void)
     puts(".SH METHODS");
     for (const sp_method *method = sp_methods(); method->name != NULL; method++) {
         char text[256];
-        snprintf(text, sizeof text, "%s (%s)", method->summary, sp_exactness_name(method->exactness));
+        if (method->continuous && sp_method_find(method->name, false) != NULL) continue;
+        snprintf(text, sizeof text, "%s (%s%s)", method->summary, sp_exactness_name(method->exactness),
+                 method->continuous ? "; continuous tokens" : "");
         put_term(method->name, text);
     }
     puts(".SH ENVIRONMENT");

@@ -19,13 +19,6 @@ char *sp_metadata_model_name(const sp_model_info *info)
     return name;
 }
 
-static const sp_method *find_method(const char *name)
-{
-    for (const sp_method *method = sp_methods(); method->name != NULL; method++)
-        if (strcmp(method->name, name) == 0) return method;
-    return NULL;
-}
-
 /* Of an option that not every method reads. */
 static json_t *value_of(const sp_request *request, const char *key)
 {
@@ -37,12 +30,16 @@ static json_t *value_of(const sp_request *request, const char *key)
     if (strcmp(key, "lantern_k") == 0) return json_integer(request->lantern_k);
     if (strcmp(key, "lantern_delta") == 0) return json_real(sp_number_shortest(request->lantern_delta));
     if (strcmp(key, "lantern_lambda") == 0) return json_real(sp_number_shortest(request->lantern_lambda));
+    if (strcmp(key, "front") == 0) return json_string(request->front);
+    if (strcmp(key, "gamma") == 0) return json_integer(request->gamma);
+    if (strcmp(key, "prefill") == 0) return json_real(sp_number_shortest(request->prefill));
+    if (strcmp(key, "align") == 0) return json_string(request->align ? "yes" : "no");
+    if (strcmp(key, "tolerance") == 0) return json_real(sp_number_shortest(request->tolerance));
     return NULL;
 }
 
-bool sp_metadata_add_method(json_t *to, const sp_request *request)
+bool sp_metadata_add_method(json_t *to, const sp_method *method, const sp_request *request)
 {
-    const sp_method *method = find_method(request->method);
     char name[64], key[64];
     for (const char *rest = method->settings; (rest = sp_metadata_next_setting(rest, name, key, sizeof name)) != NULL;)
         if (json_object_set_new(to, key, value_of(request, key)) != 0) return false;
@@ -78,10 +75,15 @@ static json_t *make_settings(const sp_model_info *info, const sp_request *reques
         "exactness", sp_exactness_name(method->exactness), "cfg_scale", sp_number_shortest(request->cfg_scale),
         "temperature", sp_number_shortest(request->temperature), "top_k", request->top_k,
         "top_p", sp_number_shortest(request->top_p), "width", (int)info->width, "height", (int)info->height);
+    /* What a command needs to say: the default method of these models is not one of ar's tokens. */
+    if (settings != NULL && info->continuous && json_object_set_new(settings, "continuous", json_true()) != 0) {
+        json_decref(settings);
+        return NULL;
+    }
     if (settings == NULL || identical) return settings;
     if (json_object_set_new(settings, "window", json_integer(request->window)) != 0 ||
         json_object_set_new(settings, "draft_init", json_string(request->draft_init)) != 0 ||
-        !sp_metadata_add_method(settings, request) || !add_drafter(settings, info, method)) {
+        !sp_metadata_add_method(settings, method, request) || !add_drafter(settings, info, method)) {
         json_decref(settings);
         return NULL;
     }
@@ -114,9 +116,9 @@ static void fingerprint_text(const char *text, char out[17])
 sp_status sp_metadata_make(sp_metadata *out, const sp_engine *engine, const sp_request *request, sp_error *err)
 {
     *out = (sp_metadata){0};
-    const sp_method *method = find_method(request->method);
-    if (method == NULL) return SP_FAIL(err, SP_EARG, "--method: '%.80s' is not a method", request->method);
     sp_model_info info = sp_engine_info(engine);
+    const sp_method *method = sp_method_find(request->method, info.continuous);
+    if (method == NULL) return SP_FAIL(err, SP_EARG, "--method: '%.80s' is not a method", request->method);
     char *model = sp_metadata_model_name(&info);
     if (model != NULL) {
         out->settings = make_settings(&info, request, method, model);

@@ -22,9 +22,9 @@ SP_CHECK sp_status sp_metadata_make(sp_metadata *out, const sp_engine *engine, c
                                     sp_error *err);
 void sp_metadata_free(sp_metadata *metadata);
 
-/* Adds to an object what the request sets of the options that only its method and its like read; false when memory ran
- * out. */
-bool sp_metadata_add_method(json_t *to, const sp_request *request);
+/* Adds to an object what the request sets of the options that only this method of its and its like read; false when
+ * memory ran out. */
+bool sp_metadata_add_method(json_t *to, const sp_method *method, const sp_request *request);
 
 /* The first option of a method's settings by its name and by its key in JSON, and what follows it; NULL when there is
  * none. size is that of name and of key. */

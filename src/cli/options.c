@@ -60,6 +60,12 @@ static bool nth_in_list(const char *const *list, size_t n, char *name, size_t si
     return *list != NULL && copy_name(*list, strlen(*list), name, size);
 }
 
+/* A name that stands for methods of both kinds of tokens is one choice. */
+static bool is_again(const sp_method *method)
+{
+    return method->continuous && sp_method_find(method->name, false) != NULL;
+}
+
 bool sp_option_choice(const sp_option *option, size_t n, char *name, size_t size)
 {
     const char *range = option->range;
@@ -68,9 +74,9 @@ bool sp_option_choice(const sp_option *option, size_t n, char *name, size_t size
     if (strcmp(range, "@draft-inits") == 0) return nth_in_list(sp_draft_inits(), n, name, size);
     if (strcmp(range, "@methods") == 0) {
         const sp_method *method = sp_methods();
-        while (method->name != NULL && n > 0) {
+        while (method->name != NULL && (n > 0 || is_again(method))) {
+            n -= !is_again(method);
             method++;
-            n--;
         }
         return method->name != NULL && copy_name(method->name, strlen(method->name), name, size);
     }

@@ -24,12 +24,12 @@ static bool next_word(const char **list, char word[WORD])
     return true;
 }
 
-static sp_status add_method(methods *to, const char *name, sp_error *err)
+static sp_status add_method(methods *to, const char *name, bool continuous, sp_error *err)
 {
-    const sp_method *method = sp_methods();
-    while (method->name != NULL && strcmp(method->name, name) != 0) method++;
-    if (method->name == NULL)
-        return SP_FAIL(err, SP_EARG, "--methods: '%.80s' is not a method; see specular eval --help", name);
+    const sp_method *method = sp_method_find(name, continuous);
+    if (method == NULL)
+        return SP_FAIL(err, SP_EARG, "--methods: '%.80s' is not a method of models with %s tokens; see specular eval "
+                       "--help", name, continuous ? "continuous" : "discrete");
     for (size_t i = 0; i < to->count; i++)
         if (to->items[i] == method) return SP_OK;
     if (to->count == MOST_METHODS) return SP_FAIL(err, SP_EARG, "--methods: more than %d; give fewer", MOST_METHODS);
@@ -37,11 +37,11 @@ static sp_status add_method(methods *to, const char *name, sp_error *err)
     return SP_OK;
 }
 
-static sp_status read_methods(methods *out, const char *list, sp_error *err)
+static sp_status read_methods(methods *out, const char *list, bool continuous, sp_error *err)
 {
     char word[WORD];
-    SP_TRY(add_method(out, "ar", err));
-    while (next_word(&list, word)) SP_TRY(add_method(out, word, err));
+    SP_TRY(add_method(out, "ar", continuous, err));
+    while (next_word(&list, word)) SP_TRY(add_method(out, word, continuous, err));
     return SP_OK;
 }
 
@@ -166,12 +166,13 @@ static sp_status add_sweep(sp_settings *to, const sp_options *options, const met
     return SP_FAIL(err, SP_EARG, "--sweep: none of the methods reads --%s; add one to --methods", option->name);
 }
 
-sp_status sp_settings_make(sp_settings *settings, const sp_options *options, sp_error *err)
+sp_status sp_settings_make(sp_settings *settings, const sp_options *options, const sp_engine *engine, sp_error *err)
 {
     methods all = {.count = 0};
     *settings = (sp_settings){.options = calloc(SP_MOST_SETTINGS, sizeof *settings->options)};
     if (settings->options == NULL) return SP_FAIL(err, SP_ENOMEM, "no memory for the settings; free some");
-    SP_TRY(read_methods(&all, options->methods, err));
+    const char *list = options->methods != NULL ? options->methods : sp_request_defaults(engine).method;
+    SP_TRY(read_methods(&all, list, sp_engine_info(engine).continuous, err));
     for (size_t i = 0; i < all.count; i++) SP_TRY(add_setting(settings, options, all.items[i], 0, err));
     for (size_t i = 0; i < options->sweep.count; i++)
         SP_TRY(add_sweep(settings, options, &all, options->sweep.items[i], err));

@@ -1,11 +1,11 @@
 #ifndef SP_SETTINGS_H
 #define SP_SETTINGS_H
 /* The settings that eval compares: each of --methods as the options say, then a setting for each value of --sweep.
- * The first is ar. A sweep of a sampling option changes the law, so it adds an ar with each value to compare with.
- * Not to be copied or moved.
+ * Methods are those of the engine's kind of tokens. The first is ar. A sweep of a sampling option changes the law, so
+ * it adds an ar with each value to compare with. Not to be copied or moved.
  *
  *     sp_settings settings;
- *     SP_TRY(sp_settings_make(&settings, options, err));
+ *     SP_TRY(sp_settings_make(&settings, options, engine, err));
  *     sp_request request = sp_settings_request(&settings, i, engine);
  *     sp_settings_free(&settings);  */
 #include "cli/options.h"
@@ -20,7 +20,8 @@ typedef struct sp_settings {
 } sp_settings;
 
 /* SP_EARG names the method, option or value that is not known. Free with sp_settings_free, also after a failure. */
-SP_CHECK sp_status sp_settings_make(sp_settings *settings, const sp_options *options, sp_error *err);
+SP_CHECK sp_status sp_settings_make(sp_settings *settings, const sp_options *options, const sp_engine *engine,
+                                    sp_error *err);
 void sp_settings_free(sp_settings *settings);
 
 /* Prompt, seed, image and callbacks are left to the caller. */

@@ -85,6 +85,11 @@ sp_request sp_setup_request(const sp_options *options, const sp_engine *engine)
     if (given[SP_OPTION_lantern_k]) request.lantern_k = (int)options->lantern_k;
     if (given[SP_OPTION_lantern_delta]) request.lantern_delta = (float)options->lantern_delta;
     if (given[SP_OPTION_lantern_lambda]) request.lantern_lambda = (float)options->lantern_lambda;
+    if (given[SP_OPTION_front]) request.front = options->front;
+    if (given[SP_OPTION_gamma]) request.gamma = (int)options->gamma;
+    if (given[SP_OPTION_prefill]) request.prefill = (float)options->prefill;
+    if (given[SP_OPTION_align]) request.align = strcmp(options->align, "yes") == 0;
+    if (given[SP_OPTION_tolerance]) request.tolerance = (float)options->tolerance;
     if (given[SP_OPTION_cfg_scale]) request.cfg_scale = (float)options->cfg_scale;
     if (given[SP_OPTION_temperature]) request.temperature = (float)options->temperature;
     if (given[SP_OPTION_top_k]) request.top_k = (int)options->top_k;

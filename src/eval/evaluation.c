@@ -99,10 +99,11 @@ static sp_status add_setting(sp_evaluation *e, size_t setting, size_t prompt, si
     size_t n = e->n_tokens, picture = (setting * e->n_prompts + prompt) * e->n_images + image;
     SP_TRY(read_measurement(object, name, &e->measurements[picture], err));
     SP_TRY(read_features(e, object, name, e->features + picture * e->n_features, err));
-    SP_TRY(read_integers(object, name, "tokens", n, n, (json_int_t)e->n_codes - 1, numbers, err));
-    for (size_t i = 0; i < n; i++) e->codes[setting * e->n_codes + numbers[i]]++;
-    SP_TRY(read_integers(object, name, "ranks", n, n, SP_RANK_BINS - 1, numbers, err));
-    for (size_t i = 0; i < n; i++) e->ranks[setting * SP_RANK_BINS + numbers[i]]++;
+    size_t coded = e->n_codes ? n : 0;
+    SP_TRY(read_integers(object, name, "tokens", coded, coded, (json_int_t)e->n_codes - 1, numbers, err));
+    for (size_t i = 0; i < coded; i++) e->codes[setting * e->n_codes + numbers[i]]++;
+    SP_TRY(read_integers(object, name, "ranks", coded, coded, SP_RANK_BINS - 1, numbers, err));
+    for (size_t i = 0; i < coded; i++) e->ranks[setting * SP_RANK_BINS + numbers[i]]++;
     SP_TRY(read_integers(object, name, "passes", n, n, INT32_MAX, numbers, err));
     if (image != 0 || prompt >= e->n_shown) return SP_OK;
     for (size_t i = 0; i < n; i++) e->passes[(setting * e->n_shown + prompt) * n + i] = (int32_t)numbers[i];
@@ -150,7 +151,8 @@ json_t *sp_evaluation_element(const sp_evaluation *e, const char *file, size_t b
 {
     json_t *ranks = json_array(), *list = json_array();
     double log_p = 0;
-    for (size_t i = 0; i < e->n_tokens; i++) {
+    size_t coded = e->n_codes ? e->n_tokens : 0;
+    for (size_t i = 0; i < coded; i++) {
         int bin = (int)(scores[i].rank * (float)SP_RANK_BINS);
         json_array_append_new(ranks, json_integer(bin < SP_RANK_BINS ? bin : SP_RANK_BINS - 1));
         log_p += (double)scores[i].log_p;
@@ -161,12 +163,12 @@ json_t *sp_evaluation_element(const sp_evaluation *e, const char *file, size_t b
         (json_int_t)result->accepted, "variation", result->total_variation_bound * (double)e->n_tokens,
         "latency_ms", "total", result->total_ms, "prefill", result->prefill_ms, "decode", result->decode_ms,
         "vq", result->vq_ms, "histogram", histogram_of(result), "identical", (json_int_t)identical,
-        "log_p", log_p, "tokens", integers(result->tokens, e->n_tokens), "passes",
+        "log_p", log_p, "tokens", integers(result->tokens, coded), "passes",
         integers(result->pass_of_token, e->n_tokens), "ranks", ranks, "features", list);
     /* An array that memory cut short would be a record that no later run can read. */
-    if (element && json_array_size(json_object_get(element, "tokens")) == e->n_tokens &&
+    if (element && json_array_size(json_object_get(element, "tokens")) == coded &&
         json_array_size(json_object_get(element, "passes")) == e->n_tokens &&
-        json_array_size(json_object_get(element, "ranks")) == e->n_tokens &&
+        json_array_size(json_object_get(element, "ranks")) == coded &&
         json_array_size(json_object_get(element, "features")) == e->n_features)
         return element;
     json_decref(element);

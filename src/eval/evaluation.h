@@ -41,7 +41,8 @@ typedef struct sp_measurement {
 
 typedef struct sp_evaluation {
     size_t n_settings, n_prompts, n_images; /* n_images a prompt */
-    size_t n_tokens, n_codes, n_features, n_shown; /* passes of image 0 are kept for the first n_shown prompts */
+    size_t n_tokens, n_features, n_shown; /* passes of image 0 are kept for the first n_shown prompts */
+    size_t n_codes;       /* 0: tokens are continuous, and what is made of token ids or of their laws is left out */
     sp_setting *settings; /* [n_settings], set by open's caller afterwards; memory is the evaluation's */
 
     bool *done;                   /* [n_prompts, n_images] */
@@ -71,8 +72,8 @@ static inline const sp_measurement *sp_evaluation_at(const sp_evaluation *e, siz
     return &e->measurements[(setting * e->n_prompts + prompt) * e->n_images + image];
 }
 
-/* One element of "settings" of a record; file is relative to the evaluation's folder. scores [n_tokens],
- * features [n_features]. New reference, NULL when memory ran out. */
+/* One element of "settings" of a record; file is relative to the evaluation's folder. scores [n_tokens], not
+ * read of continuous tokens, features [n_features]. New reference, NULL when memory ran out. */
 json_t *sp_evaluation_element(const sp_evaluation *evaluation, const char *file, size_t bytes, const sp_result *result,
                               size_t identical, const sp_token_score *scores, const float *features);
 

@@ -101,9 +101,10 @@ static sp_status histogram(const sp_evaluation *e, size_t setting, columns *c, s
 
 static sp_interval exactly(double value) { return (sp_interval){.value = value, .known = true}; }
 
-/* Sums over the positions of what tokens show on average. */
+/* Sums over the positions of what tokens show on average. Continuous ones show nothing that can be counted. */
 static void laws(const sp_evaluation *e, size_t setting, sp_outcome *out)
 {
+    if (e->n_codes == 0) return;
     const sp_setting *s = &e->settings[setting];
     const uint64_t *codes = e->codes + setting * e->n_codes, *others = e->codes + s->baseline * e->n_codes;
     double shown = sp_variation_at_least(e->ranks + setting * SP_RANK_BINS, SP_RANK_BINS);
@@ -144,10 +145,11 @@ static sp_status make(const sp_evaluation *e, const sp_reference *reference, siz
     SP_TRY(median(e, setting, c, pass_ms, &out->pass_ms, err));
     SP_TRY(median(e, setting, c, seconds, &out->image_seconds, err));
     SP_TRY(speed_up(e, setting, c, &out->speedup, err));
-    SP_TRY(ratio(e, setting, c, surprise, tokens, &out->nll, err));
-    SP_TRY(excess(e, setting, c, &out->nll_excess, err));
+    if (e->n_codes > 0) SP_TRY(ratio(e, setting, c, surprise, tokens, &out->nll, err));
+    if (e->n_codes > 0) SP_TRY(excess(e, setting, c, &out->nll_excess, err));
     SP_TRY(ratio(e, setting, c, identical, tokens, &out->token_identity, err));
-    SP_TRY(ratio(e, setting, c, variation, one, &out->total_variation_at_most, err));
+    if (e->n_codes > 0 || e->settings[setting].exactness != SP_RELAXED)
+        SP_TRY(ratio(e, setting, c, variation, one, &out->total_variation_at_most, err));
     SP_TRY(histogram(e, setting, c, out, err));
     laws(e, setting, out);
     if (e->n_features == 0) return SP_OK;

@@ -405,6 +405,7 @@ static void latent_rows(const sp_context *c, const sp_model_window *w)
     const sp_transformer *t = c->t;
     size_t dim = t->config.dim, skip = w->first == 0, n = w->n - skip;
     float *x = c->x + skip * dim;
+    if (n == 0) return;
     for (size_t j = 0; j < n; j++) memcpy(x + j * dim, t->latents_bias, dim * sizeof(float));
     t->ops->gemm(c->pool, &t->latents, w->latents + skip * t->config.latent_dim, t->config.latent_dim, n, x, dim,
                  SP_GEMM_ADD, c->gemm_scratch[0]);

@@ -3,7 +3,10 @@
  *
  * Row-invariant: rows of a tile do not mix. A score adds its channels 32 at a time, an output its positions in blocks
  * of 32 that start at multiples of 32; positions a row does not see have weight 0, and adding 0 changes no bits. Their
- * values are read, though, so the block where what is seen ends is copied and the rest of it cleared. */
+ * values are read, though, so the block where what is seen ends is copied and the rest of it cleared.
+ *
+ * Rows of branches share the blocks below the first fork. What comes after is copied together once a path, and the sums
+ * of its rows go on from there, in the same order as those of a row on the trunk. */
 #include "kernels/cpu/kv_tiles.h"
 #include "kernels/cpu/tiles.h"
 
@@ -29,13 +32,23 @@ typedef struct job {
     size_t bytes, capacity; /* capacity: largest of the streams */
 } job;
 
+/* Rows of a task that follow one another on a path: they see the same keys and values, the last row all of them. */
+typedef struct stretch {
+    size_t first, n; /* of the rows of the task */
+    size_t fork;     /* the last position they see that lies on the trunk */
+    size_t end;      /* blocks of positions that any of them sees, a multiple of BLOCK */
+} stretch;
+
 typedef struct task {
-    size_t n, width, capacity;
-    size_t first, end;          /* blocks of positions that any row sees, multiples of BLOCK */
-    size_t first_key, last[GROUP];
-    const uint16_t *keys, *values;     /* of the head, positions below tail */
+    const sp_attention_rows *rows;
+    const int32_t *before;
+    size_t row, n, width, capacity;
+    size_t first, first_key, last[GROUP]; /* first: where blocks begin, a multiple of BLOCK */
+    stretch stretches[GROUP];
+    size_t n_stretches;
+    size_t tail; /* blocks from here on are copied for each stretch, those below are as in the cache */
+    const uint16_t *keys, *values;     /* of the head */
     uint16_t *tail_keys, *tail_values; /* positions from tail on, at their offsets from it */
-    size_t tail;
     float scale;
     float *scores;              /* [GROUP, capacity] */
     uint16_t *queries;          /* [GROUP, width] */
@@ -65,53 +78,63 @@ static void clear_values(const task *t, size_t from, size_t to)
     }
 }
 
-/* The tail becomes the blocks from first to that of last, without what lies outside first_key .. last, then zeros. */
-static void copy_tail(task *t, size_t first, size_t last)
+/* Positions of the tail that are copied from the trunk. */
+static size_t from_trunk(const task *t, const stretch *s) { return sp_round_up(s->fork + 1, BLOCK) - t->tail; }
+
+/* The keys of a stretch from tail on: the trunk's and then those of its branch. */
+static void copy_keys(task *t, const stretch *s)
 {
-    size_t width = t->width, n = sp_round_up(last + 1, BLOCK) - first, pairs = (last % BLOCK + 2) / 2;
-    t->tail = first;
-    memcpy(t->tail_keys, t->keys + first * width, n * width * sizeof(uint16_t));
-    memcpy(t->tail_values, t->values + first * width, n * width * sizeof(uint16_t));
-    memset(t->tail_values + n * width, 0, (t->end - first - n) * width * sizeof(uint16_t));
+    size_t row = t->row + s->first + s->n - 1, position = (size_t)t->rows->position[row];
+    size_t slot = sp_attention_slot(t->rows, row);
+    memcpy(t->tail_keys, t->keys + t->tail * t->width, from_trunk(t, s) * t->width * sizeof(uint16_t));
+    for (; position > s->fork; position--, slot = (size_t)t->before[slot])
+        sp_key_copy(t->keys, slot, t->tail_keys, position - t->tail, t->width);
+}
+
+/* The values likewise, without what lies outside first_key .. fork on the trunk, then zeros. */
+static void copy_values(task *t, const stretch *s)
+{
+    size_t width = t->width, n = from_trunk(t, s), pairs = (s->fork % BLOCK + 2) / 2;
+    memcpy(t->tail_values, t->values + t->tail * width, n * width * sizeof(uint16_t));
+    memset(t->tail_values + n * width, 0, (s->end - t->tail - n) * width * sizeof(uint16_t));
     uint16_t *block = t->tail_values + (n - BLOCK) * width;
     for (size_t column = 0; column < width / 16; column++, block += SP_TILE_NUMBERS)
         memset(block + pairs * SP_TILE_PAIRS, 0, (SP_TILE_NUMBERS - pairs * SP_TILE_PAIRS) * sizeof(uint16_t));
-    if (last % 2 == 0) clear_values(t, last + 1, last + 2);
-    if (first < t->first_key) clear_values(t, first, t->first_key);
+    if (s->fork % 2 == 0) clear_values(t, s->fork + 1, s->fork + 2);
+    if (t->tail < t->first_key) clear_values(t, t->tail, t->first_key);
+    size_t row = t->row + s->first + s->n - 1, position = (size_t)t->rows->position[row];
+    size_t slot = sp_attention_slot(t->rows, row);
+    for (; position > s->fork; position--, slot = (size_t)t->before[slot])
+        sp_value_copy(t->values, slot, t->tail_values, position - t->tail, width);
 }
 
-/* Puts the branch of a row behind the trunk it grows from. */
-static void graft(task *t, const sp_attention_rows *rows, size_t row, const int32_t *before)
+/* Scores of all rows against blocks p .. end - 1, whose keys begin at key; to rows stride floats apart. */
+static void score(const task *t, const uint16_t *key, size_t p, size_t end, float *to, size_t stride)
 {
-    size_t position = (size_t)rows->position[row], slot = sp_attention_slot(rows, row);
-    for (; slot != position; position--, slot = (size_t)before[slot])
-        sp_kv_copy(t->keys, t->values, slot, t->tail_keys, t->tail_values, position - t->tail, t->width);
-}
-
-static size_t fork_of(const sp_attention_rows *rows, size_t row, const int32_t *before)
-{
-    size_t position = (size_t)rows->position[row], slot = sp_attention_slot(rows, row);
-    for (; slot != position; position--) slot = (size_t)before[slot];
-    return position;
-}
-
-static void score(const task *t)
-{
-    size_t stride = t->width * 2;
-    for (size_t p = t->first; p < t->end; p += BLOCK) {
-        const uint16_t *key = p < t->tail ? t->keys + p * t->width : t->tail_keys + (p - t->tail) * t->width;
-        const uint16_t *next = key + SP_KEY_BLOCK * t->width;
+    for (; p < end; p += BLOCK, key += BLOCK * t->width, to += BLOCK) {
+        const uint16_t *low = key, *high = key + SP_KEY_BLOCK * t->width;
         _tile_zero(0);
         _tile_zero(1);
-        for (size_t d = 0; d < t->width; d += 32, key += SP_TILE_NUMBERS, next += SP_TILE_NUMBERS) {
-            _tile_loadd(4, t->queries + d, stride);
-            _tile_loadd(5, key, 64);
+        for (size_t d = 0; d < t->width; d += 32, low += SP_TILE_NUMBERS, high += SP_TILE_NUMBERS) {
+            _tile_loadd(4, t->queries + d, t->width * 2);
+            _tile_loadd(5, low, 64);
             _tile_dpbf16ps(0, 4, 5);
-            _tile_loadd(6, next, 64);
+            _tile_loadd(6, high, 64);
             _tile_dpbf16ps(1, 4, 6);
         }
-        _tile_stored(0, t->scores + p, t->capacity * 4);
-        _tile_stored(1, t->scores + p + SP_KEY_BLOCK, t->capacity * 4);
+        _tile_stored(0, to, stride * sizeof(float));
+        _tile_stored(1, to + SP_KEY_BLOCK, stride * sizeof(float));
+    }
+}
+
+/* The rows of other stretches have other keys there. */
+static void score_stretch(const task *t, const stretch *s)
+{
+    _Alignas(64) float scores[GROUP * BLOCK];
+    for (size_t p = t->tail; p < s->end; p += BLOCK) {
+        score(t, t->tail_keys + (p - t->tail) * t->width, p, p + BLOCK, scores, BLOCK);
+        for (size_t r = s->first; r < s->first + s->n; r++)
+            memcpy(t->scores + r * t->capacity + p, scores + r * BLOCK, BLOCK * sizeof(float));
     }
 }
 
@@ -124,8 +147,8 @@ static __m512 visible_scores(const task *t, const float *scores, size_t p, size_
     return _mm512_mask_blend_ps(seen, _mm512_set1_ps(-INFINITY), v);
 }
 
-/* Weights of row r, 0 where it sees nothing. */
-static void normalise(task *t, size_t r)
+/* Weights of row r up to end, 0 where it sees nothing. */
+static void normalise(task *t, size_t r, size_t end)
 {
     const float *scores = t->scores + r * t->capacity;
     uint16_t *weights = t->weights + r * t->capacity;
@@ -139,66 +162,69 @@ static void normalise(task *t, size_t r)
         _mm256_storeu_si256((__m256i *)(weights + p), weight);
         sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(weight), 16)));
     }
-    if (p < t->end) memset(weights + p, 0, (t->end - p) * sizeof *weights);
+    if (p < end) memset(weights + p, 0, (end - p) * sizeof *weights);
     t->inverse[r] = 1.0f / _mm512_reduce_add_ps(sum);
 }
 
-/* out rows out_stride floats apart */
-static void weigh(const task *t, float *out, size_t out_stride)
+/* Adds blocks p .. end - 1, whose values begin at value, to channels d .. d + 31 in tiles 0 and 1. */
+static void add_values(const task *t, const uint16_t *value, size_t p, size_t end, size_t d)
 {
-    _Alignas(64) float sums[2][256];
-    for (size_t d = 0; d < t->width; d += 32) {
-        _tile_zero(0);
-        _tile_zero(1);
-        for (size_t p = t->first; p < t->end; p += BLOCK) {
-            const uint16_t *value = p < t->tail ? t->values + p * t->width : t->tail_values + (p - t->tail) * t->width;
-            value += d / 16 * SP_TILE_NUMBERS;
-            _tile_loadd(4, t->weights + p, t->capacity * 2);
-            _tile_loadd(5, value, 64);
-            _tile_dpbf16ps(0, 4, 5);
-            _tile_loadd(6, value + SP_TILE_NUMBERS, 64);
-            _tile_dpbf16ps(1, 4, 6);
-        }
-        _tile_stored(0, sums[0], 64);
-        _tile_stored(1, sums[1], 64);
-        for (size_t r = 0; r < t->n; r++) {
-            __m512 inverse = _mm512_set1_ps(t->inverse[r]);
-            for (size_t half = 0; half < 2; half++)
-                _mm512_storeu_ps(out + r * out_stride + d + 16 * half,
-                                 _mm512_mul_ps(_mm512_load_ps(sums[half] + 16 * r), inverse));
-        }
+    value += d / 16 * SP_TILE_NUMBERS;
+    for (; p < end; p += BLOCK, value += BLOCK * t->width) {
+        _tile_loadd(4, t->weights + p, t->capacity * 2);
+        _tile_loadd(5, value, 64);
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_loadd(6, value + SP_TILE_NUMBERS, 64);
+        _tile_dpbf16ps(1, 4, 6);
     }
 }
 
-/* Rows row .. row + n - 1 of one stream, under one head: all on the trunk, or one of a branch. */
-static void run_task(const job *j, size_t row, size_t n, size_t head, unsigned char *scratch)
+/* Tiles 0 and 1 to channels d .. d + 31 of rows first .. first + n - 1, times their factors. */
+static void store_rows(size_t first, size_t n, size_t d, const float *factor, float *out, size_t out_stride)
 {
-    const sp_attention_rows *rows = j->rows;
-    const sp_kv_view *kv = &j->kv[rows->stream[row]];
-    size_t width = rows->head_dim, offset = head / (rows->heads / rows->kv_heads) * width * kv->capacity, last = 0;
-    task t = {.n = n, .width = width, .capacity = j->capacity, .first_key = (size_t)rows->first_key[row],
-              .keys = (const uint16_t *)kv->keys + offset, .values = (const uint16_t *)kv->values + offset,
-              .scale = rows->scale};
-    t.scores = (float *)scratch;
-    t.weights = (uint16_t *)(t.scores + GROUP * t.capacity);
-    t.queries = t.weights + GROUP * t.capacity;
-    t.tail_keys = t.queries + GROUP * width;
-    t.tail_values = t.tail_keys + (t.capacity + BLOCK) * width;
-    for (size_t r = 0; r < n; r++) {
-        t.last[r] = (size_t)rows->position[row + r];
-        if (t.last[r] > last) last = t.last[r];
-        sp_round_row(j->q + (row + r) * j->q_stride + head * width, width, width, t.queries + r * width);
+    _Alignas(64) float sums[2][256];
+    _tile_stored(0, sums[0], 64);
+    _tile_stored(1, sums[1], 64);
+    for (size_t r = first; r < first + n; r++)
+        for (size_t half = 0; half < 2; half++)
+            _mm512_storeu_ps(out + r * out_stride + d + 16 * half,
+                             _mm512_mul_ps(_mm512_load_ps(sums[half] + 16 * r), _mm512_set1_ps(factor[r])));
+}
+
+static void load_rows(const stretch *s, size_t d, const float *out, size_t out_stride)
+{
+    _Alignas(64) float sums[2][256] = {{0}};
+    for (size_t r = s->first; r < s->first + s->n; r++)
+        for (size_t half = 0; half < 2; half++)
+            _mm512_store_ps(sums[half] + 16 * r, _mm512_loadu_ps(out + r * out_stride + d + 16 * half));
+    _tile_loadd(0, sums[0], 64);
+    _tile_loadd(1, sums[1], 64);
+}
+
+/* What all rows share; of a single stretch all that there is. out rows out_stride floats apart. */
+static void weigh_shared(task *t, float *out, size_t out_stride)
+{
+    static const float ones[GROUP] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    bool whole = t->n_stretches == 1;
+    if (whole && t->tail < t->stretches[0].end) copy_values(t, &t->stretches[0]);
+    for (size_t d = 0; d < t->width; d += 32) {
+        _tile_zero(0);
+        _tile_zero(1);
+        add_values(t, t->values + t->first * t->width, t->first, t->tail, d);
+        if (whole) add_values(t, t->tail_values, t->tail, t->stretches[0].end, d);
+        store_rows(0, t->n, d, whole ? t->inverse : ones, out, out_stride);
     }
-    memset(t.queries + n * width, 0, (GROUP - n) * width * sizeof *t.queries);
-    t.first = t.first_key & ~(size_t)(BLOCK - 1);
-    t.end = t.tail = sp_round_up(last + 1, BLOCK);
-    size_t trunk = n == 1 ? fork_of(rows, row, kv->before) : last;
-    if (t.first_key > t.first) copy_tail(&t, t.first, trunk);
-    else if (trunk + 1 < t.end) copy_tail(&t, trunk & ~(size_t)(BLOCK - 1), trunk);
-    if (n == 1) graft(&t, rows, row, kv->before);
-    score(&t);
-    for (size_t r = 0; r < n; r++) normalise(&t, r);
-    weigh(&t, j->out + (row * rows->heads + head) * width, rows->heads * width);
+}
+
+/* The sums of a stretch go on from those in out. */
+static void weigh_stretch(task *t, const stretch *s, float *out, size_t out_stride)
+{
+    copy_values(t, s);
+    for (size_t d = 0; d < t->width; d += 32) {
+        load_rows(s, d, out, out_stride);
+        add_values(t, t->tail_values, t->tail, s->end, d);
+        store_rows(s->first, s->n, d, t->inverse, out, out_stride);
+    }
 }
 
 static bool on_trunk(const sp_attention_rows *rows, size_t row)
@@ -206,14 +232,84 @@ static bool on_trunk(const sp_attention_rows *rows, size_t row)
     return sp_attention_slot(rows, row) == (size_t)rows->position[row];
 }
 
+/* Rows that one task takes: of one stream, all on the trunk or none. */
 static size_t group_length(const sp_attention_rows *rows, size_t row)
 {
     size_t n = 1;
-    if (!on_trunk(rows, row)) return 1;
     while (n < GROUP && row + n < rows->n_rows && rows->stream[row + n] == rows->stream[row] &&
-           rows->first_key[row + n] == rows->first_key[row] && on_trunk(rows, row + n))
+           rows->first_key[row + n] == rows->first_key[row] && on_trunk(rows, row + n) == on_trunk(rows, row))
         n++;
     return n;
+}
+
+static size_t fork_of(const task *t, size_t row)
+{
+    size_t position = (size_t)t->rows->position[row], slot = sp_attention_slot(t->rows, row);
+    for (; slot != position; position--) slot = (size_t)t->before[slot];
+    return position;
+}
+
+/* All rows on the trunk are one stretch, whatever their order. */
+static void find_stretches(task *t)
+{
+    bool trunk = on_trunk(t->rows, t->row);
+    t->n_stretches = 0;
+    for (size_t r = 0; r < t->n; r++) {
+        size_t row = t->row + r;
+        bool follows = r > 0 && (trunk || (size_t)t->before[sp_attention_slot(t->rows, row)] ==
+                                              sp_attention_slot(t->rows, row - 1));
+        if (!follows) t->stretches[t->n_stretches++] = (stretch){.first = r, .fork = fork_of(t, row)};
+        stretch *s = &t->stretches[t->n_stretches - 1];
+        s->n++;
+        if (trunk && t->last[r] > s->fork) s->fork = t->last[r];
+        if (sp_round_up(t->last[r] + 1, BLOCK) > s->end) s->end = sp_round_up(t->last[r] + 1, BLOCK);
+    }
+    t->tail = t->stretches[0].end;
+    for (size_t i = 0; i < t->n_stretches; i++) {
+        const stretch *s = &t->stretches[i];
+        size_t tail = s->fork + 1 < s->end ? s->fork & ~(size_t)(BLOCK - 1) : s->end;
+        if (tail < t->tail) t->tail = tail;
+    }
+    if (t->first_key > t->first) t->tail = t->first;
+}
+
+static void attend(task *t, float *out, size_t out_stride)
+{
+    bool whole = t->n_stretches == 1;
+    score(t, t->keys + t->first * t->width, t->first, t->tail, t->scores + t->first, t->capacity);
+    for (size_t i = 0; i < t->n_stretches; i++) {
+        const stretch *s = &t->stretches[i];
+        if (t->tail < s->end) copy_keys(t, s);
+        if (whole) score(t, t->tail_keys, t->tail, s->end, t->scores + t->tail, t->capacity);
+        else score_stretch(t, s);
+        for (size_t r = s->first; r < s->first + s->n; r++) normalise(t, r, s->end);
+    }
+    weigh_shared(t, out, out_stride);
+    for (size_t i = 0; i < t->n_stretches && !whole; i++) weigh_stretch(t, &t->stretches[i], out, out_stride);
+}
+
+/* Rows row .. row + n - 1, a group, under one head. */
+static void run_task(const job *j, size_t row, size_t n, size_t head, unsigned char *scratch)
+{
+    const sp_attention_rows *rows = j->rows;
+    const sp_kv_view *kv = &j->kv[rows->stream[row]];
+    size_t width = rows->head_dim, offset = head / (rows->heads / rows->kv_heads) * width * kv->capacity;
+    task t = {.rows = rows, .before = kv->before, .row = row, .n = n, .width = width, .capacity = j->capacity,
+              .first_key = (size_t)rows->first_key[row], .keys = (const uint16_t *)kv->keys + offset,
+              .values = (const uint16_t *)kv->values + offset, .scale = rows->scale};
+    t.scores = (float *)scratch;
+    t.weights = (uint16_t *)(t.scores + GROUP * t.capacity);
+    t.queries = t.weights + GROUP * t.capacity;
+    t.tail_keys = t.queries + GROUP * width;
+    t.tail_values = t.tail_keys + (t.capacity + BLOCK) * width;
+    for (size_t r = 0; r < n; r++) {
+        t.last[r] = (size_t)rows->position[row + r];
+        sp_round_row(j->q + (row + r) * j->q_stride + head * width, width, width, t.queries + r * width);
+    }
+    memset(t.queries + n * width, 0, (GROUP - n) * width * sizeof *t.queries);
+    t.first = t.first_key & ~(size_t)(BLOCK - 1);
+    find_stretches(&t);
+    attend(&t, j->out + (row * rows->heads + head) * width, rows->heads * width);
 }
 
 /* Heads are shared out, not rows: a head's keys and values stay with one thread. */

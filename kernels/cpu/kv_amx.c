@@ -76,7 +76,9 @@ void SP_CPU(kv_move)(const sp_kv_view *kv, size_t kv_heads, size_t head_dim, con
     for (size_t head = 0; head < kv_heads; head++) {
         uint16_t *keys = (uint16_t *)kv->keys + head * kv->capacity * head_dim;
         uint16_t *values = (uint16_t *)kv->values + head * kv->capacity * head_dim;
-        for (size_t i = 0; i < n; i++)
-            sp_kv_copy(keys, values, (size_t)from[i], keys, values, first + i, head_dim);
+        for (size_t i = 0; i < n; i++) {
+            sp_key_copy(keys, (size_t)from[i], keys, first + i, head_dim);
+            sp_value_copy(values, (size_t)from[i], values, first + i, head_dim);
+        }
     }
 }

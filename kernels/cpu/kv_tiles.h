@@ -25,16 +25,21 @@ static inline size_t sp_value_at(size_t p, size_t width)
     return p / SP_VALUE_BLOCK * SP_VALUE_BLOCK * width + p % SP_VALUE_BLOCK / 2 * SP_TILE_PAIRS + p % 2;
 }
 
-/* Copies the key and value of position from to position to. Caches of one head each, which may be the same. */
-static inline void sp_kv_copy(const uint16_t *keys, const uint16_t *values, size_t from, uint16_t *to_keys,
-                              uint16_t *to_values, size_t to, size_t width)
+/* Copies the key, or the value, of position from to position to. Caches of one head each, which may be the same. */
+static inline void sp_key_copy(const uint16_t *keys, size_t from, uint16_t *to_keys, size_t to, size_t width)
 {
-    const uint16_t *key = keys + sp_key_at(from, width), *value = values + sp_value_at(from, width);
-    uint16_t *to_key = to_keys + sp_key_at(to, width), *to_value = to_values + sp_value_at(to, width);
+    const uint16_t *key = keys + sp_key_at(from, width);
+    uint16_t *to_key = to_keys + sp_key_at(to, width);
     for (size_t pair = 0; pair < width / 2; pair++, key += SP_TILE_PAIRS, to_key += SP_TILE_PAIRS) {
         to_key[0] = key[0];
         to_key[1] = key[1];
     }
+}
+
+static inline void sp_value_copy(const uint16_t *values, size_t from, uint16_t *to_values, size_t to, size_t width)
+{
+    const uint16_t *value = values + sp_value_at(from, width);
+    uint16_t *to_value = to_values + sp_value_at(to, width);
     for (size_t column = 0; column < width / 16; column++, value += SP_TILE_NUMBERS, to_value += SP_TILE_NUMBERS)
         for (size_t d = 0; d < 16; d++) to_value[2 * d] = value[2 * d];
 }

@@ -176,18 +176,28 @@ static void row_invariant(void **state)
 
 enum { NODES = 24 };
 
-/* A tree over positions from start on: a trunk of three, then branches from it and from each other. */
-static const int parents[NODES] = {-1, 0, 1, 0, 0, 2, 2, 2, 3, 3, 4, 5, 5, 6, 8, 8, 11, 11, 13, 14, 16, 17, 20, 22};
+/* Trees over positions from start on: a trunk of three, then branches from it and from each other, level by level; a
+ * trunk of eight, then long branches from its front, row by row. */
+static const struct shape_of_tree {
+    size_t width; /* of a head */
+    int parents[NODES];
+} trees[] = {
+    {32, {-1, 0, 1, 0, 0, 2, 2, 2, 3, 3, 4, 5, 5, 6, 8, 8, 11, 11, 13, 14, 16, 17, 20, 22}},
+    {64, {-1, 0, 1, 2, 3, 4, 5, 6, 0, 8, 9, 10, 11, 12, 13, 14, 0, 16, 17, 18, 1, 20, 21, 3}},
+};
 
 typedef struct tree {
     fixture f;
+    const int *parents;
     int32_t slots[STREAMS * NODES], before[STREAMS][320];
 } tree;
 
 /* The rows of fixture f become the tree, the same in each stream. */
-static void plant(tree *t, const size_t start[STREAMS], bool round)
+static void plant(tree *t, const struct shape_of_tree *shape, const size_t start[STREAMS], bool round)
 {
-    make(&t->f, 4, 2, 32, start, NODES, round);
+    const int *parents = shape->parents;
+    make(&t->f, 4, 2, shape->width, start, NODES, round);
+    t->parents = parents;
     t->f.slot = t->slots;
     for (size_t r = 0; r < t->f.n_rows; r++) {
         size_t s = r / NODES, j = r % NODES, top = s * NODES;
@@ -205,7 +215,7 @@ static void as_a_chain(const sp_ops *ops, tree *t, size_t r, float *out)
     size_t top = r / NODES * NODES, width = f->kv_heads * f->width;
     f->slot = NULL;
     fill(ops, f);
-    for (size_t j = r % NODES;; j = (size_t)parents[j]) {
+    for (size_t j = r % NODES;; j = (size_t)t->parents[j]) {
         sp_attention_rows row = rows_of(f, top + j, 1);
         ops->kv_write(NULL, &row, f->k + (top + j) * width, f->v + (top + j) * width, width, f->kv);
         if (j == 0) break;
@@ -216,27 +226,26 @@ static void as_a_chain(const sp_ops *ops, tree *t, size_t r, float *out)
 
 /* The rows of a tree, together, in pieces and one by one, have the bits of chains. Rows that no other needs are NaN
  * when a row is alone. */
-static void branches(void **state)
+static void branches_of(const struct shape_of_tree *shape)
 {
-    (void)state;
     static const size_t lengths[] = {1, 3, NODES, STREAMS * NODES};
-    static const size_t starts[][STREAMS] = {{21, 150}, {15, 30}, {3, 63}};
+    static const size_t starts[][STREAMS] = {{21, 150}, {15, 30}, {3, 63}, {62, 94}};
     SP_TEST_EACH_BACKEND(ops)
         for (size_t i = 0; i < 2 * sizeof starts / sizeof *starts; i++) {
             const size_t *start = starts[i / 2];
             bool round = i % 2;
             tree t = {0};
-            plant(&t, start, round);
+            plant(&t, shape, start, round);
             size_t width = t.f.heads * t.f.width, kv = t.f.kv_heads * t.f.width, count = t.f.n_rows * width;
             float *chain = sp_test_alloc(count), *together = sp_test_alloc(count);
             for (size_t r = 0; r < t.f.n_rows; r++) {
                 tree own = {0};
-                plant(&own, start, round);
+                plant(&own, shape, start, round);
                 as_a_chain(ops, &own, r, chain + r * width);
                 drop(&own.f);
-                plant(&own, start, round);
+                plant(&own, shape, start, round);
                 fill(ops, &own.f);
-                for (size_t j = r % NODES;; j = (size_t)parents[j]) {
+                for (size_t j = r % NODES;; j = (size_t)shape->parents[j]) {
                     size_t at = r / NODES * NODES + j;
                     sp_attention_rows row = rows_of(&own.f, at, 1);
                     ops->kv_write(NULL, &row, own.f.k + at * kv, own.f.v + at * kv, kv, own.f.kv);
@@ -256,6 +265,12 @@ static void branches(void **state)
             sp_test_free(together, count);
             drop(&t.f);
         }
+}
+
+static void branches(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) branches_of(&trees[i]);
 }
 
 /* kv_move: a branch moved to its positions reads as what was written there; nothing else changes. */

@@ -14,6 +14,9 @@ enum { PATH = 4096 };
 static sp_status check_draft(const sp_model_config *target, const sp_model_config *draft, const char *folder,
                              sp_error *err)
 {
+    if (draft->masked != target->masked)
+        return SP_FAIL(err, SP_EFORMAT, "%s: draws %s, and the model does not: use a drafter of the same kind", folder,
+                       draft->masked ? "in any order" : "from left to right");
     if (draft->latent_dim != target->latent_dim || draft->rows != target->rows || draft->columns != target->columns)
         return SP_FAIL(err, SP_EFORMAT, "%s: %zu x %zu latents of %zu numbers, and the model has %zu x %zu of %zu: use "
                        "a drafter of the same latents", folder, draft->rows, draft->columns, draft->latent_dim,

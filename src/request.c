@@ -10,12 +10,13 @@ sp_request sp_request_defaults(const sp_engine *e)
 {
     const sp_model_config *c = &e->config;
     int most = (int)c->n_codes - 1;
-    return (sp_request){.prompt = "", .method = c->latent_dim ? "mirror" : "pathwise", .window = 0,
+    return (sp_request){.prompt = "", .method = c->masked ? "ar" : c->latent_dim ? "mirror" : "pathwise", .window = 0,
                         .draft_init = sp_drafter_names()[0],
                         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p,
                         .groups = "dynamic", .group_size = 10, .group_delta = 0.15f, .group_distance = 0.5f,
                         .lantern_k = most > LANTERN_K ? LANTERN_K : most < 0 ? 0 : most, .lantern_delta = 0.1f,
                         .front = "mirror", .gamma = 8, .prefill = 0.05f, .align = true, .tolerance = 0.26f,
+                        .passes = (int)c->passes,
                         .pixels = true};
 }
 
@@ -43,6 +44,14 @@ static sp_status check_choice(const char *option, const char *value, const char 
     return SP_FAIL(err, SP_EARG, "--%s '%.40s': expected %s or %s", option, value ? value : "", a, b);
 }
 
+static sp_status check_passes(const sp_engine *e, const sp_request *r, sp_error *err)
+{
+    if (e->config.masked) return in_range("passes", r->passes, 1, (double)(e->config.rows * e->config.columns), err);
+    if (r->passes == 0) return SP_OK;
+    return SP_FAIL(err, SP_EARG, "--passes %d: this model draws its tokens in a fixed order, at least one a pass; "
+                   "leave it out", r->passes);
+}
+
 /* The method must be of the model's kind of tokens. */
 static sp_status check_method(const sp_engine *e, const sp_request *r, sp_error *err)
 {
@@ -51,7 +60,7 @@ static sp_status check_method(const sp_engine *e, const sp_request *r, sp_error 
     if (!found && r->method && sp_method_find(r->method, !continuous))
         return SP_FAIL(err, SP_EARG, "--method %s: it is of models with %s tokens, and this model's are %s; use %s",
                        r->method, continuous ? "discrete" : "continuous", continuous ? "continuous" : "discrete",
-                       continuous ? "mirror or ar" : "pathwise or ar");
+                       e->config.masked ? "ar" : continuous ? "mirror or ar" : "pathwise or ar");
     if (!found)
         return SP_FAIL(err, SP_EARG, "--method '%.40s': not known here; see specular generate --help",
                        r->method ? r->method : "");
@@ -99,6 +108,7 @@ sp_status sp_request_check(sp_engine *e, const sp_request *r, sp_error *err)
     SP_TRY(in_range("window", r->window, 0, SP_MAX_WINDOW, err));
     SP_TRY(in_range("cfg-scale", (double)r->cfg_scale, 0, 1000, err));
     SP_TRY(in_range("temperature", (double)r->temperature, 0, 100, err));
+    SP_TRY(check_passes(e, r, err));
     SP_TRY(sp_engine_continuous(e) ? check_latents(e, r, err) : check_codes(e, r, err));
     if (r->pixels && !*e->config.codec.kind)
         return SP_FAIL(err, SP_EUNSUPPORTED, "%.300s: the checkpoint has no codec, so its tokens cannot become a "

@@ -78,7 +78,8 @@ void sp_session_close(sp_session *s)
     sp_eagle_context_close(s->drafter);
     sp_context_close(s->context);
     sp_decoder_close(s->decoder);
-    sp_chain_decoder_close(s->chains);
+    if (s->masked) sp_masked_decoder_close(s->masked);
+    else sp_chain_decoder_close(s->chains);
     sp_latent_context_close(s->draft);
     sp_latent_context_close(s->latent);
     sp_pool_close(s->pool);

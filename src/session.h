@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "decode/chain.h"
 #include "decode/decode.h"
+#include "decode/masked.h"
 #include "engine.h"
 #include "vq/codec.h"
 
@@ -16,7 +17,8 @@ struct sp_session {
     sp_eagle_context *drafter; /* NULL until a rule walks, as tree */
     sp_tree *tree;
     sp_latent_context *latent, *draft; /* continuous tokens in place of the five above; draft NULL until it drafts */
-    sp_chain_decoder *chains;
+    sp_chain_decoder *chains;    /* owned, or that of masked */
+    sp_masked_decoder *masked;   /* of a masked model; else NULL */
     sp_codec *codec;     /* NULL without one */
     int32_t *prompt_ids; /* [prefix_length] */
     int32_t *group_of;   /* [n_codes] static groups of group_size */

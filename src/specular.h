@@ -80,6 +80,7 @@ typedef struct sp_model_info {
     bool continuous;         /* tokens are vectors of latent_dim floats, drawn by a diffusion head */
     size_t latent_dim;       /* 0 of tokens that are codes */
     size_t chain_steps;      /* of the diffusion head, a token */
+    size_t passes;           /* in which a masked model draws a picture, the default; 0 of others */
     size_t parameters;       /* of the transformer and the diffusion head */
     size_t head_parameters;  /* of the diffusion head */
     size_t n_codes, rows, columns, width, height;
@@ -133,6 +134,7 @@ typedef struct sp_request {
     int gamma;              /* cspd, cspd-released: tokens drafted before a check, 1 to SP_MAX_WINDOW - 1 */
     float prefill;          /* cspd, cspd-released: share of the tokens that the target draws alone first, 0 to 1 */
     bool align;             /* cspd, cspd-released: draft and target share the noise of a position */
+    int passes;             /* masked models: in which the model alone draws a picture, 1 to its tokens; 0 of others */
     float tolerance;        /* cspd-released: distance at which a draft stays with probability exp(-1/2), from 0 */
     bool pixels;            /* run the codec; false leaves rgb NULL */
     sp_progress_call *progress;

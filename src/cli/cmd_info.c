@@ -15,8 +15,9 @@ static const struct {
 } sizes[] = {
 #define SIZE(name) {#name, offsetof(sp_model_info, name)}
     SIZE(parameters), SIZE(layers), SIZE(dim), SIZE(heads), SIZE(kv_heads), SIZE(head_dim), SIZE(n_codes), SIZE(rows),
-    SIZE(latent_dim), SIZE(chain_steps), SIZE(head_parameters), SIZE(drafter_parameters), SIZE(columns), SIZE(width),
-    SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes), SIZE(session_bytes), SIZE(kv_bytes)
+    SIZE(latent_dim), SIZE(chain_steps), SIZE(passes), SIZE(head_parameters), SIZE(drafter_parameters), SIZE(columns),
+    SIZE(width), SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes),
+    SIZE(session_bytes), SIZE(kv_bytes)
 #undef SIZE
 };
 
@@ -71,6 +72,7 @@ static void print_text(const sp_model_info *info, const char *name, const char *
         printf("prompt       a class from 0 to %zu\n", info->n_classes - 1);
     printf("defaults     cfg-scale %.9g, temperature %.9g, top-k %d, top-p %.9g\n", sp_number_shortest(info->cfg_scale),
            sp_number_shortest(info->temperature), info->top_k, sp_number_shortest(info->top_p));
+    if (info->passes > 0) printf("order        random, any number of passes; %zu by default\n", info->passes);
     printf("runs on      cpu, %d threads, %s arithmetic, %s kernels\n", info->threads, info->dtype, info->kernels);
     printf("memory       %.1f MiB: weights %.1f, a session %.1f (of which keys and values %.1f)\n",
            mebibytes(info->weight_bytes + info->session_bytes), mebibytes(info->weight_bytes),

@@ -111,6 +111,8 @@ static sp_status put_command(FILE *to, const sp_options *options, const json_t *
     SP_TRY(put_number(to, settings, file, "temperature", "temperature", err));
     SP_TRY(put_number(to, settings, file, "top_k", "top-k", err));
     SP_TRY(put_number(to, settings, file, "top_p", "top-p", err));
+    if (json_object_get(settings, "passes") != NULL)
+        SP_TRY(put_number(to, settings, file, "passes", "passes", err));
     SP_TRY(put_text(to, settings, file, "dtype", "dtype", err));
     SP_TRY(put_text(to, settings, file, "kernels", "kernels", err));
     SP_TRY(put_method(to, settings, file, err));

@@ -46,6 +46,11 @@ bool sp_metadata_add_method(json_t *to, const sp_method *method, const sp_reques
     return true;
 }
 
+bool sp_metadata_add_passes(json_t *to, const sp_model_info *info, const sp_request *request)
+{
+    return info->passes == 0 || json_object_set_new(to, "passes", json_integer(request->passes)) == 0;
+}
+
 const char *sp_metadata_next_setting(const char *settings, char *name, char *key, size_t size)
 {
     size_t length = strcspn(settings, " ");
@@ -76,7 +81,8 @@ static json_t *make_settings(const sp_model_info *info, const sp_request *reques
         "temperature", sp_number_shortest(request->temperature), "top_k", request->top_k,
         "top_p", sp_number_shortest(request->top_p), "width", (int)info->width, "height", (int)info->height);
     /* What a command needs to say: the default method of these models is not one of ar's tokens. */
-    if (settings != NULL && info->continuous && json_object_set_new(settings, "continuous", json_true()) != 0) {
+    if (settings != NULL && ((info->continuous && json_object_set_new(settings, "continuous", json_true()) != 0) ||
+                             !sp_metadata_add_passes(settings, info, request))) {
         json_decref(settings);
         return NULL;
     }

@@ -26,6 +26,9 @@ void sp_metadata_free(sp_metadata *metadata);
  * memory ran out. */
 bool sp_metadata_add_method(json_t *to, const sp_method *method, const sp_request *request);
 
+/* Adds in how many passes a masked model draws; nothing for others. */
+bool sp_metadata_add_passes(json_t *to, const sp_model_info *info, const sp_request *request);
+
 /* The first option of a method's settings by its name and by its key in JSON, and what follows it; NULL when there is
  * none. size is that of name and of key. */
 const char *sp_metadata_next_setting(const char *settings, char *name, char *key, size_t size);

@@ -67,7 +67,8 @@ json_t *sp_report_make(const sp_engine *engine, const sp_request *request, const
         rounded(ratio(1000 * tokens, result->decode_ms)), "peak_bytes", (json_int_t)result->peak_bytes,
         "peak_resident_bytes", peak_resident_bytes());
     free(model);
-    bool whole = report != NULL && measured != NULL && sp_metadata_add_method(report, method, request);
+    bool whole = report != NULL && measured != NULL && sp_metadata_add_passes(report, &info, request) &&
+                 sp_metadata_add_method(report, method, request);
     if (whole && method->continuous && method->needs_drafter)
         whole = json_object_set_new(report, "nfe_draft", json_integer((json_int_t)result->draft_passes)) == 0;
     if (whole && result->exactness == SP_RELAXED && !method->continuous)

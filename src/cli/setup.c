@@ -90,6 +90,7 @@ sp_request sp_setup_request(const sp_options *options, const sp_engine *engine)
     if (given[SP_OPTION_prefill]) request.prefill = (float)options->prefill;
     if (given[SP_OPTION_align]) request.align = strcmp(options->align, "yes") == 0;
     if (given[SP_OPTION_tolerance]) request.tolerance = (float)options->tolerance;
+    if (given[SP_OPTION_passes]) request.passes = (int)options->passes;
     if (given[SP_OPTION_cfg_scale]) request.cfg_scale = (float)options->cfg_scale;
     if (given[SP_OPTION_temperature]) request.temperature = (float)options->temperature;
     if (given[SP_OPTION_top_k]) request.top_k = (int)options->top_k;

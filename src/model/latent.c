@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "model/masked.h"
 
 enum { MAX_STREAMS = 2 };
 
@@ -11,12 +12,14 @@ struct sp_latent {
     sp_model_config config;
     sp_transformer *transformer;
     sp_head *head;
+    sp_masked *masked; /* in place of both */
 };
 
 struct sp_latent_context {
     const sp_latent *latent;
     sp_context *transformer;
     sp_head_context *head;
+    sp_masked_context *masked; /* in place of all the rest */
     sp_latent_guidance guidance;
     size_t n_streams;
     float *features; /* [MAX_STREAMS, max_window, dim] */
@@ -27,6 +30,7 @@ struct sp_latent_context {
 static sp_status load(sp_latent *l, const sp_tensors *tensors, const sp_ops *ops, bool bf16, sp_error *err)
 {
     const sp_model_config *c = &l->config;
+    if (c->masked) return sp_masked_open(&l->masked, c, tensors, ops, bf16, err);
     SP_TRY(sp_transformer_open(&l->transformer, c, tensors, ops, bf16, err));
     return sp_head_open(&l->head, &c->diffusion, sp_family_find(c->family), tensors, ops, bf16, err);
 }
@@ -50,6 +54,7 @@ sp_status sp_latent_open(sp_latent **out, const sp_model_config *config, const s
 void sp_latent_close(sp_latent *l)
 {
     if (!l) return;
+    sp_masked_close(l->masked);
     sp_head_close(l->head);
     sp_transformer_close(l->transformer);
     sp_release(l);
@@ -57,15 +62,25 @@ void sp_latent_close(sp_latent *l)
 
 size_t sp_latent_parameters(const sp_latent *l)
 {
+    if (l->masked) return sp_masked_parameters(l->masked);
     return sp_transformer_parameters(l->transformer) + sp_head_parameters(l->head);
 }
 
-size_t sp_latent_head_parameters(const sp_latent *l) { return sp_head_parameters(l->head); }
-size_t sp_latent_bytes(const sp_latent *l) { return sp_transformer_bytes(l->transformer) + sp_head_bytes(l->head); }
+size_t sp_latent_head_parameters(const sp_latent *l)
+{
+    return l->masked ? sp_masked_head_parameters(l->masked) : sp_head_parameters(l->head);
+}
+
+size_t sp_latent_bytes(const sp_latent *l)
+{
+    if (l->masked) return sp_masked_bytes(l->masked);
+    return sp_transformer_bytes(l->transformer) + sp_head_bytes(l->head);
+}
 
 static sp_status open_parts(sp_latent_context *c, sp_pool *pool, size_t max_window, sp_error *err)
 {
     const sp_latent *l = c->latent;
+    if (l->masked) return sp_masked_context_open(&c->masked, l->masked, pool, err);
     SP_TRY(sp_context_open(&c->transformer, l->transformer, pool, max_window, err));
     SP_TRY(sp_head_context_open(&c->head, l->head, pool, max_window, err));
     for (int pass = 0; pass < 2; pass++) {
@@ -95,6 +110,7 @@ sp_status sp_latent_context_open(sp_latent_context **out, const sp_latent *laten
 void sp_latent_context_close(sp_latent_context *c)
 {
     if (!c) return;
+    sp_masked_context_close(c->masked);
     sp_head_context_close(c->head);
     sp_context_close(c->transformer);
     sp_arena_free(&c->arena);
@@ -103,10 +119,14 @@ void sp_latent_context_close(sp_latent_context *c)
 
 size_t sp_latent_context_bytes(const sp_latent_context *c)
 {
+    if (c->masked) return sp_masked_context_bytes(c->masked);
     return sp_context_bytes(c->transformer) + sp_head_context_bytes(c->head) + c->arena.bytes;
 }
 
-size_t sp_latent_context_kv_bytes(const sp_latent_context *c) { return sp_context_kv_bytes(c->transformer); }
+size_t sp_latent_context_kv_bytes(const sp_latent_context *c)
+{
+    return c->masked ? 0 : sp_context_kv_bytes(c->transformer);
+}
 
 static sp_status begin(void *state, const sp_model_prompt *prompt, const sp_latent_guidance *guidance, sp_error *err)
 {
@@ -166,4 +186,9 @@ sp_latent_model sp_latent_context_model(sp_latent_context *context)
     const sp_model_config *m = &l->config;
     return (sp_latent_model){&ops, context, m->latent_dim, m->diffusion.chain.steps, m->rows, m->columns,
                              sp_head_fixed_deviation(l->head), sp_head_degenerate(l->head)};
+}
+
+sp_masked_model sp_latent_context_masked(sp_latent_context *context)
+{
+    return sp_masked_context_model(context->masked);
 }

@@ -1,15 +1,18 @@
 #ifndef SP_LATENT_H
 #define SP_LATENT_H
-/* A causal model with continuous tokens: the transformer, whose features are the conditions of a diffusion head.
+/* A model with continuous tokens: the transformer, whose features are the conditions of a diffusion head; or, when
+ * config says masked, a masked one (model/masked.h) in its place.
  *
  *     sp_latent *latent;                 // weights, read-only, shared
  *     SP_TRY(sp_latent_open(&latent, &config, tensors, ops, bf16, err));
  *     sp_latent_context *context;        // KV, conditions and scratch of one image in the making
  *     SP_TRY(sp_latent_context_open(&context, latent, pool, max_window, err));
- *     sp_latent_model model = sp_latent_context_model(context);   // what the chain decoder drives
+ *     sp_latent_model model = sp_latent_context_model(context);   // what the chain decoder drives; or
+ *     sp_masked_model model = sp_latent_context_masked(context);  // the masked one
  *
  * tensors must outlive the model, whose tables stay in the mapped file. */
 #include "model/latent_model.h"
+#include "model/masked_model.h"
 #include "model/transformer.h"
 
 typedef struct sp_latent sp_latent;
@@ -28,6 +31,7 @@ SP_CHECK sp_status sp_latent_context_open(sp_latent_context **out, const sp_late
 void sp_latent_context_close(sp_latent_context *context);
 size_t sp_latent_context_bytes(const sp_latent_context *context);
 size_t sp_latent_context_kv_bytes(const sp_latent_context *context);
-sp_latent_model sp_latent_context_model(sp_latent_context *context);
+sp_latent_model sp_latent_context_model(sp_latent_context *context);  /* of a causal model */
+sp_masked_model sp_latent_context_masked(sp_latent_context *context); /* of a masked one */
 
 #endif

@@ -54,6 +54,7 @@ void sp_masked_close(sp_masked *m)
 }
 
 size_t sp_masked_parameters(const sp_masked *m) { return m->parameters + sp_head_parameters(m->head); }
+size_t sp_masked_head_parameters(const sp_masked *m) { return sp_head_parameters(m->head); }
 size_t sp_masked_bytes(const sp_masked *m) { return m->packed_bytes + m->arena.bytes + sp_head_bytes(m->head); }
 
 static void take(sp_masked_context *c)

@@ -26,6 +26,7 @@ SP_CHECK sp_status sp_masked_open(sp_masked **out, const sp_model_config *config
                                   const sp_ops *ops, bool bf16, sp_error *err);
 void sp_masked_close(sp_masked *masked);
 size_t sp_masked_parameters(const sp_masked *masked);
+size_t sp_masked_head_parameters(const sp_masked *masked); /* of which the diffusion head */
 size_t sp_masked_bytes(const sp_masked *masked); /* packed weights in memory */
 
 SP_CHECK sp_status sp_masked_context_open(sp_masked_context **out, const sp_masked *masked, sp_pool *pool,

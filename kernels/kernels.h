@@ -23,6 +23,8 @@ typedef struct sp_weight {
     void *data;      /* owned by whoever called pack; sp_release */
     size_t n, k;
     size_t bytes;    /* of data */
+    const float *bias; /* [n up to a multiple of 64] borrowed: gemm adds it to every row, what lies beyond n is not
+                        * used; NULL, as pack leaves it: none */
     sp_dtype dtype;  /* of the stored weights */
     bool round_rows; /* activations are rounded to bf16 before the products (bf16 arithmetic, fp32 sums) */
 } sp_weight;

@@ -36,24 +36,25 @@ static inline void finish(float *y, sp_vec sum, size_t live, sp_gemm_mode mode)
     }
 }
 
-/* rows, panels and dtype are constants where this is inlined, so that the accumulators live in registers. */
+/* rows, panels, width (vectors of a panel that are live) and dtype are constants where this is inlined, so that the
+ * accumulators live in registers. */
 static inline __attribute__((always_inline)) void tile(const job *j, const unsigned char *panel, size_t column,
                                                        size_t row, const size_t rows, const size_t panels,
-                                                       const sp_dtype dtype)
+                                                       const size_t width, const sp_dtype dtype)
 {
     sp_vec sum[MAX_ROWS][MAX_PANELS * SP_PANEL_VECTORS];
-    const size_t step = SP_PANEL * (dtype == SP_BF16 ? 2 : 4), vectors = panels * SP_PANEL_VECTORS;
-    const float *x = j->x + row * j->x_stride;
+    const size_t step = SP_PANEL * (dtype == SP_BF16 ? 2 : 4), vectors = panels * width;
+    const float *x = j->x + row * j->x_stride, *bias = j->w->bias;
     for (size_t r = 0; r < rows; r++)
-        for (size_t v = 0; v < vectors; v++) sum[r][v] = sp_vec_set(0);
+        for (size_t v = 0; v < vectors; v++)
+            sum[r][v] = bias ? sp_vec_load(bias + column + v * SP_LANES) : sp_vec_set(0);
     for (size_t i = 0; i < j->w->k; i++) {
         sp_vec weight[MAX_PANELS * SP_PANEL_VECTORS];
         for (size_t p = 0; p < panels; p++) {
             const unsigned char *from = panel + p * j->w->k * step;
             for (size_t line = 0; rows <= FEW_ROWS && line < step; line += 64)
                 _mm_prefetch((const char *)from + i * step + AHEAD + line, _MM_HINT_T0);
-            for (size_t v = 0; v < SP_PANEL_VECTORS; v++)
-                weight[p * SP_PANEL_VECTORS + v] = sp_panel_load(from, dtype, i, v);
+            for (size_t v = 0; v < width; v++) weight[p * width + v] = sp_panel_load(from, dtype, i, v);
         }
         for (size_t r = 0; r < rows; r++) {
             sp_vec value = sp_vec_set(x[r * j->x_stride + i]);
@@ -69,28 +70,36 @@ static inline __attribute__((always_inline)) void tile(const job *j, const unsig
 }
 
 static inline __attribute__((always_inline)) void panel_rows(const job *j, const unsigned char *panel, size_t column,
-                                                             const sp_dtype dtype)
+                                                             const size_t width, const sp_dtype dtype)
 {
     size_t row = 0;
-    for (; row + MAX_ROWS <= j->n_rows; row += MAX_ROWS) tile(j, panel, column, row, MAX_ROWS, 1, dtype);
+    for (; row + MAX_ROWS <= j->n_rows; row += MAX_ROWS) tile(j, panel, column, row, MAX_ROWS, 1, width, dtype);
     switch (j->n_rows - row) {
 #if SP_LANES == 16
-    case 5: tile(j, panel, column, row, 5, 1, dtype); break;
-    case 4: tile(j, panel, column, row, 4, 1, dtype); break;
-    case 3: tile(j, panel, column, row, 3, 1, dtype); break;
-    case 2: tile(j, panel, column, row, 2, 1, dtype); break;
+    case 5: tile(j, panel, column, row, 5, 1, width, dtype); break;
+    case 4: tile(j, panel, column, row, 4, 1, width, dtype); break;
+    case 3: tile(j, panel, column, row, 3, 1, width, dtype); break;
+    case 2: tile(j, panel, column, row, 2, 1, width, dtype); break;
 #endif
-    case 1: tile(j, panel, column, row, 1, 1, dtype); break;
+    case 1: tile(j, panel, column, row, 1, 1, width, dtype); break;
     default: break;
     }
+}
+
+/* A panel of one live vector is read as that: the last layer of a diffusion head has no more outputs. */
+static inline __attribute__((always_inline)) void one_panel(const job *j, const unsigned char *panel, size_t column,
+                                                            const sp_dtype dtype)
+{
+    if (j->w->n - column <= SP_LANES) panel_rows(j, panel, column, 1, dtype);
+    else panel_rows(j, panel, column, SP_PANEL_VECTORS, dtype);
 }
 
 /* A row or two against two panels. */
 static inline __attribute__((always_inline)) void few_rows(const job *j, const unsigned char *panel, size_t column,
                                                            const sp_dtype dtype)
 {
-    if (j->n_rows == 1) tile(j, panel, column, 0, 1, MAX_PANELS, dtype);
-    else tile(j, panel, column, 0, FEW_ROWS, MAX_PANELS, dtype);
+    if (j->n_rows == 1) tile(j, panel, column, 0, 1, MAX_PANELS, SP_PANEL_VECTORS, dtype);
+    else tile(j, panel, column, 0, FEW_ROWS, MAX_PANELS, SP_PANEL_VECTORS, dtype);
 }
 
 static void work(void *arguments, int thread, int n_threads)
@@ -103,8 +112,8 @@ static void work(void *arguments, int thread, int n_threads)
         panels = j->n_rows <= FEW_ROWS && column + SP_PANEL < last ? MAX_PANELS : 1;
         if (panels == MAX_PANELS && j->w->dtype == SP_BF16) few_rows(j, panel, column, SP_BF16);
         else if (panels == MAX_PANELS) few_rows(j, panel, column, SP_F32);
-        else if (j->w->dtype == SP_BF16) panel_rows(j, panel, column, SP_BF16);
-        else panel_rows(j, panel, column, SP_F32);
+        else if (j->w->dtype == SP_BF16) one_panel(j, panel, column, SP_BF16);
+        else one_panel(j, panel, column, SP_F32);
     }
 }
 

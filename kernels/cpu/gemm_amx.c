@@ -51,13 +51,12 @@ static void finish(const job *j, const float sums[256], size_t row, size_t colum
     }
 }
 
-static void clear(void)
-{
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-}
+/* Sums start at the bias, the same in every row: a stride of 0. */
+#define START(tile, block)                                                     \
+    do {                                                                       \
+        if (j->w->bias) _tile_loadd(tile, j->w->bias + (block) * 16, 0);       \
+        else _tile_zero(tile);                                                 \
+    } while (0)
 
 /* A whole tile of y is stored at once, others by way of sums; up to 16 rows are what a tile has. A tile's number must
  * be a constant. */
@@ -82,7 +81,10 @@ static void one_by_four(const job *j, size_t row, size_t block, size_t blocks)
     size_t block_bytes = steps * SP_TILE_BYTES;
     size_t second = blocks > 1 ? block_bytes : 0, third = blocks > 2 ? 2 * block_bytes : 0;
     size_t fourth = blocks > 3 ? 3 * block_bytes : 0;
-    clear();
+    START(0, block);
+    if (second) START(1, block + 1);
+    if (third) START(2, block + 2);
+    if (fourth) START(3, block + 3);
     for (size_t step = 0; step < steps; step++, w += SP_TILE_BYTES) {
         _tile_loadd(4, x + step * 32, stride);
         _tile_loadd(5, w, 64);
@@ -114,7 +116,12 @@ static void two_by_two(const job *j, size_t row, size_t block, size_t blocks)
     const uint16_t *x = j->x + row * j->padded;
     const unsigned char *w = (const unsigned char *)j->w->data + block * steps * SP_TILE_BYTES;
     size_t second = blocks > 1 ? steps * SP_TILE_BYTES : 0;
-    clear();
+    START(0, block);
+    START(1, block);
+    if (second) {
+        START(2, block + 1);
+        START(3, block + 1);
+    }
     for (size_t step = 0; step < steps; step++, w += SP_TILE_BYTES) {
         _tile_loadd(4, x + step * 32, stride);
         _tile_loadd(5, x + 16 * j->padded + step * 32, stride);

@@ -25,16 +25,15 @@ void SP_CPU(modulate)(sp_pool *pool, const float *x, const float *gain, const fl
     }
 }
 
-void SP_CPU(gate_add)(sp_pool *pool, const float *x, const float *bias, const float *gate, size_t stride,
-                      size_t n_rows, size_t width, float *y)
+void SP_CPU(gate_add)(sp_pool *pool, const float *x, const float *gate, size_t stride, size_t n_rows, size_t width,
+                      float *y)
 {
     (void)pool;
     for (size_t row = 0; row < n_rows; row++, x += width, y += width, gate += stride) {
         for (size_t i = 0; i < width; i += SP_LANES) {
             size_t live = width - i < SP_LANES ? width - i : SP_LANES;
-            sp_vec value = sp_vec_add(sp_vec_load_n(x + i, live), sp_vec_load_n(bias + i, live));
-            sp_vec by = sp_vec_load_n(gate + i, live);
-            sp_vec_store_n(y + i, sp_vec_fma(by, value, sp_vec_load_n(y + i, live)), live);
+            sp_vec by = sp_vec_load_n(gate + i, live), sum = sp_vec_load_n(y + i, live);
+            sp_vec_store_n(y + i, sp_vec_fma(by, sp_vec_load_n(x + i, live), sum), live);
         }
     }
 }

@@ -25,10 +25,6 @@ static void swiglu_work(void *arguments, int share, int n_shares)
         for (size_t i = 0; i < width; i += SP_LANES) {
             size_t live = width - i < SP_LANES ? width - i : SP_LANES;
             sp_vec gate = sp_vec_load_n(gates + i, live), up = sp_vec_load_n(ups + i, live);
-            if (j->bias) {
-                gate = sp_vec_add(gate, sp_vec_load_n(j->bias + i, live));
-                up = sp_vec_add(up, sp_vec_load_n(j->bias + width + i, live));
-            }
             sp_vec_store_n(j->y + row * width + i, sp_vec_mul(silu_of(gate), up), live);
         }
     }
@@ -56,9 +52,9 @@ static void share(sp_pool *pool, sp_pool_work *work, job *j)
     else sp_pool_run(pool, work, j);
 }
 
-void SP_CPU(swiglu)(sp_pool *pool, const float *x, const float *bias, size_t n_rows, size_t width, float *y)
+void SP_CPU(swiglu)(sp_pool *pool, const float *x, size_t n_rows, size_t width, float *y)
 {
-    share(pool, swiglu_work, &(job){x, bias, n_rows, width, y});
+    share(pool, swiglu_work, &(job){x, NULL, n_rows, width, y});
 }
 
 void SP_CPU(silu)(sp_pool *pool, const float *x, const float *bias, size_t n_rows, size_t width, float *y)

@@ -2,13 +2,12 @@
 
 static double silu(double x) { return x / (1.0 + exp(-x)); }
 
-void sp_ref_swiglu(sp_pool *pool, const float *x, const float *bias, size_t n_rows, size_t width, float *y)
+void sp_ref_swiglu(sp_pool *pool, const float *x, size_t n_rows, size_t width, float *y)
 {
     (void)pool;
     for (size_t row = 0; row < n_rows; row++) {
         for (size_t i = 0; i < width; i++) {
             double gate = (double)x[2 * row * width + i], up = (double)x[(2 * row + 1) * width + i];
-            if (bias) gate += (double)bias[i], up += (double)bias[width + i];
             y[row * width + i] = (float)(silu(gate) * up);
         }
     }

@@ -13,7 +13,7 @@ void sp_ref_gemm(sp_pool *pool, const sp_weight *w, const float *x, size_t x_str
     const float *weights = w->data;
     for (size_t row = 0; row < n_rows; row++) {
         for (size_t column = 0; column < w->n; column++) {
-            double sum = 0;
+            double sum = w->bias ? (double)w->bias[column] : 0.0;
             for (size_t i = 0; i < w->k; i++) {
                 float value = x[row * x_stride + i];
                 if (w->round_rows) value = sp_bf16_to_f32(sp_f32_to_bf16(value));

@@ -18,11 +18,10 @@ void sp_ref_modulate(sp_pool *pool, const float *x, const float *gain, const flo
     }
 }
 
-void sp_ref_gate_add(sp_pool *pool, const float *x, const float *bias, const float *gate, size_t stride,
-                     size_t n_rows, size_t width, float *y)
+void sp_ref_gate_add(sp_pool *pool, const float *x, const float *gate, size_t stride, size_t n_rows, size_t width,
+                     float *y)
 {
     (void)pool;
     for (size_t row = 0; row < n_rows; row++, x += width, y += width, gate += stride)
-        for (size_t i = 0; i < width; i++)
-            y[i] = (float)((double)y[i] + (double)gate[i] * ((double)x[i] + (double)bias[i]));
+        for (size_t i = 0; i < width; i++) y[i] = (float)((double)y[i] + (double)gate[i] * (double)x[i]);
 }

@@ -232,7 +232,7 @@ static void run(sp_eagle_context *c, size_t n)
     ops->gemm(c->pool, &layer->o, c->attended, q, n, c->x, m->dim, SP_GEMM_ADD, c->gemm_scratch);
     ops->rms_norm(c->pool, c->x, layer->ffn_norm, m->norm_eps, n, m->dim, c->norm);
     ops->gemm(c->pool, &layer->gate_up, c->norm, m->dim, n, c->gate_up, 2 * m->ffn_dim, SP_GEMM_SET, c->gemm_scratch);
-    ops->swiglu(c->pool, c->gate_up, NULL, n, m->ffn_dim, c->active);
+    ops->swiglu(c->pool, c->gate_up, n, m->ffn_dim, c->active);
     ops->gemm(c->pool, &layer->down, c->active, m->ffn_dim, n, c->x, m->dim, SP_GEMM_ADD, c->gemm_scratch);
 }
 

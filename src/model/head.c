@@ -127,12 +127,10 @@ void sp_head_context_close(sp_head_context *c)
 
 size_t sp_head_context_bytes(const sp_head_context *c) { return c->arena.bytes; }
 
-/* y = bias + x W^T */
-static void linear(const sp_head *h, sp_pool *pool, const sp_weight *w, const float *bias, const float *x,
-                   size_t n_rows, float *y, void *gemm)
+static void linear(const sp_head *h, sp_pool *pool, const sp_weight *w, const float *x, size_t n_rows, float *y,
+                   void *gemm)
 {
-    for (size_t i = 0; i < n_rows; i++) memcpy(y + i * w->n, bias, w->n * sizeof *y);
-    h->ops->gemm(pool, w, x, w->k, n_rows, y, w->n, SP_GEMM_ADD, gemm);
+    h->ops->gemm(pool, w, x, w->k, n_rows, y, w->n, SP_GEMM_SET, gemm);
 }
 
 /* Rows of the table in order of step, stream and condition: rows first .. last - 1. Slices keep to whole steps, or to
@@ -151,7 +149,7 @@ static void fill_table(void *arguments, int thread, int n_threads)
             some = a_step - at < n - i ? a_step - at : n - i;
             h->ops->silu(NULL, c->condition + at * width, h->time + k * width, some, width, own->s + i * width);
         }
-        linear(h, NULL, &h->modulation, h->modulation_bias, own->s, n, c->table + first * h->modulations, own->gemm);
+        linear(h, NULL, &h->modulation, own->s, n, c->table + first * h->modulations, own->gemm);
     }
 }
 
@@ -163,7 +161,7 @@ void sp_head_condition(sp_head_context *c, const sp_head_conditions *from)
     c->temperature = from->temperature;
     if (from->n_streams > 1) memcpy(c->scale, from->scale, from->n * sizeof *c->scale);
     size_t rows = c->n_streams * c->n;
-    linear(h, c->pool, &h->condition, h->condition_bias, from->features, rows, c->condition, c->gemm);
+    linear(h, c->pool, &h->condition, from->features, rows, c->condition, c->gemm);
     c->tabled = rows <= c->table_floats / h->modulations / h->config.chain.steps;
     if (c->tabled) sp_pool_run(c->pool, fill_table, c);
 }
@@ -200,7 +198,7 @@ static void modulation(const part *p)
     for (size_t i = 0; i < rows; i++)
         h->ops->silu(NULL, c->condition + condition_of(p, i) * width, h->time + p->k * width, 1, width,
                      p->own->s + i * width);
-    linear(h, p->pool, &h->modulation, h->modulation_bias, p->own->s, rows, p->own->modulation, p->own->gemm);
+    linear(h, p->pool, &h->modulation, p->own->s, rows, p->own->modulation, p->own->gemm);
 }
 
 /* u = norm(h) (1 + scale) + shift, by the modulation of a block's group, or the last layer's. */
@@ -225,18 +223,17 @@ static void block(const part *p, size_t index)
     const scratch *own = p->own;
     size_t group = index / (m->blocks / m->groups), width = m->width, rows = p->c->n_streams * p->n, run;
     modulate(p, group, b->norm, b->norm_bias);
-    h->ops->gemm(p->pool, &b->up, own->u, width, rows, own->up, b->up.n, SP_GEMM_SET, own->gemm);
-    if (m->gated) h->ops->swiglu(p->pool, own->up, b->up_bias, rows, m->hidden, own->active);
-    else h->ops->silu(p->pool, own->up, b->up_bias, rows, m->hidden, own->active);
-    h->ops->gemm(p->pool, &b->down, own->active, m->hidden, rows, own->u, width, SP_GEMM_SET, own->gemm);
+    linear(h, p->pool, &b->up, own->u, rows, own->up, own->gemm);
+    if (m->gated) h->ops->swiglu(p->pool, own->up, rows, m->hidden, own->active);
+    else h->ops->silu(p->pool, own->up, NULL, rows, m->hidden, own->active);
+    linear(h, p->pool, &b->down, own->active, rows, own->u, own->gemm);
     for (size_t i = 0; i < rows; i += run) {
         const float *gate = modulation_of(p, i, &run) + (3 * group + 2) * width;
-        h->ops->gate_add(p->pool, own->u + i * width, b->down_bias, gate, h->modulations, run, width,
-                         own->h + i * width);
+        h->ops->gate_add(p->pool, own->u + i * width, gate, h->modulations, run, width, own->h + i * width);
     }
 }
 
-/* The head's output of every row without its bias; streams share their states. */
+/* The head's output of every row; streams share their states. */
 static void network(const part *p, const float *state)
 {
     const sp_head *h = p->c->head;
@@ -244,11 +241,11 @@ static void network(const part *p, const float *state)
     const scratch *own = p->own;
     size_t rows = p->c->n_streams * p->n;
     if (!p->c->tabled) modulation(p);
-    linear(h, p->pool, &h->input, h->input_bias, state, p->n, own->h, own->gemm);
+    linear(h, p->pool, &h->input, state, p->n, own->h, own->gemm);
     if (rows > p->n) memcpy(own->h + p->n * m->width, own->h, p->n * m->width * sizeof(float));
     for (size_t i = 0; i < m->blocks; i++) block(p, i);
     modulate(p, m->groups, NULL, NULL);
-    h->ops->gemm(p->pool, &h->output, own->u, m->width, rows, own->output, h->outputs, SP_GEMM_SET, own->gemm);
+    linear(h, p->pool, &h->output, own->u, rows, own->output, own->gemm);
 }
 
 static void gaussian(const part *p, const float *state, float *mean, float *deviation)
@@ -261,13 +258,13 @@ static void gaussian(const part *p, const float *state, float *mean, float *devi
         const float *with = p->own->output + j * h->outputs, *without = with + p->n * h->outputs;
         float scale = c->scale[p->row[j]];
         for (size_t i = 0; i < dim; i++) {
-            float guided = with[i] + h->output_bias[i];
+            float guided = with[i];
             /* At scale 1 the conditional output to the bit. */
-            if (c->n_streams > 1) guided += (scale - 1) * (guided - (without[i] + h->output_bias[i]));
+            if (c->n_streams > 1) guided += (scale - 1) * (guided - without[i]);
             mean[j * dim + i] = step->keep * state[j * dim + i] + step->weight * guided;
             float spread = c->temperature * step->spread;
             if (h->outputs > dim) {
-                float f = 0.5f * (with[dim + i] + h->output_bias[dim + i] + 1.0f);
+                float f = 0.5f * (with[dim + i] + 1.0f);
                 spread *= expf(f * step->high + (1.0f - f) * step->low);
             }
             deviation[j * dim + i] = spread;

@@ -1,7 +1,13 @@
 #include "model/head_weights.h"
 
 #include <math.h>
-#include <string.h>
+
+#include "base/size.h"
+
+static float *take_bias(sp_arena *arena, size_t count)
+{
+    return sp_arena_take(arena, sp_round_up(count, 64), sizeof(float));
+}
 
 /* The small tensors and tables: measured first, then given out. */
 static void take(sp_head *h)
@@ -11,15 +17,15 @@ static void take(sp_head *h)
     h->blocks = sp_arena_take(a, c->blocks, sizeof *h->blocks);
     h->steps = sp_arena_take(a, c->chain.steps, sizeof *h->steps);
     h->time = sp_arena_take(a, c->chain.steps, c->width * sizeof(float));
-    h->condition_bias = sp_arena_take(a, c->width, sizeof(float));
-    h->modulation_bias = sp_arena_take(a, h->modulations, sizeof(float));
-    h->input_bias = sp_arena_take(a, c->width, sizeof(float));
-    h->output_bias = sp_arena_take(a, h->outputs, sizeof(float));
+    h->condition_bias = take_bias(a, c->width);
+    h->modulation_bias = take_bias(a, h->modulations);
+    h->input_bias = take_bias(a, c->width);
+    h->output_bias = take_bias(a, h->outputs);
     for (size_t i = 0; i < c->blocks; i++) {
         sp_head_block own = {.norm = sp_arena_take(a, c->width, sizeof(float))};
         own.norm_bias = sp_arena_take(a, c->width, sizeof(float));
-        own.up_bias = sp_arena_take(a, (c->gated ? 2 : 1) * c->hidden, sizeof(float));
-        own.down_bias = sp_arena_take(a, c->width, sizeof(float));
+        own.up_bias = take_bias(a, (c->gated ? 2 : 1) * c->hidden);
+        own.down_bias = take_bias(a, c->width);
         if (h->blocks) h->blocks[i] = own;
     }
 }
@@ -27,6 +33,7 @@ static void take(sp_head *h)
 static sp_status linear(sp_loader *l, sp_slot slot, size_t index, size_t rows, size_t k, sp_weight *weight, float *bias)
 {
     SP_TRY(sp_load_weight(l, slot, index, rows, k, weight));
+    weight->bias = bias;
     return sp_load_bias(l, slot, index, rows, bias);
 }
 
@@ -52,6 +59,7 @@ static sp_status modulation(sp_loader *l, sp_head *h)
     float *bias = h->modulation_bias;
     for (size_t i = 0; i <= c->groups && status == SP_OK; bias += parts[i++].rows)
         status = sp_load_bias(l, parts[i].slot, parts[i].index, parts[i].rows, bias);
+    h->modulation.bias = h->modulation_bias;
     sp_release(parts);
     return status;
 }
@@ -69,8 +77,8 @@ static void take_time(time_mlp *m, const sp_head *h)
 {
     const sp_head_config *c = &h->config;
     size_t inputs = c->time_width > c->width ? c->time_width : c->width;
-    m->in_bias = sp_arena_take(&m->arena, c->width, sizeof(float));
-    m->out_bias = sp_arena_take(&m->arena, c->width, sizeof(float));
+    m->in_bias = take_bias(&m->arena, c->width);
+    m->out_bias = take_bias(&m->arena, c->width);
     m->embedding = sp_arena_take(&m->arena, c->chain.steps, c->time_width * sizeof(float));
     m->hidden = sp_arena_take(&m->arena, c->chain.steps, c->width * sizeof(float));
     m->scratch = sp_arena_take(&m->arena, h->ops->gemm_scratch(c->chain.steps, inputs), 1);
@@ -86,11 +94,6 @@ static void embed(float time, size_t half, float *out)
     }
 }
 
-static void fill_rows(float *y, const float *row, size_t n_rows, size_t width)
-{
-    for (size_t i = 0; i < n_rows; i++) memcpy(y + i * width, row, width * sizeof *y);
-}
-
 static sp_status run_time(time_mlp *m, sp_head *h, sp_loader *l)
 {
     const sp_head_config *c = &h->config;
@@ -101,11 +104,9 @@ static sp_status run_time(time_mlp *m, sp_head *h, sp_loader *l)
     SP_TRY(linear(l, SP_SLOT_DIFFUSION_TIME_IN, 0, c->width, c->time_width, &m->in, m->in_bias));
     SP_TRY(linear(l, SP_SLOT_DIFFUSION_TIME_OUT, 0, c->width, c->width, &m->out, m->out_bias));
     for (size_t k = 0; k < n; k++) embed(h->steps[k].time, c->time_width / 2, m->embedding + k * c->time_width);
-    fill_rows(m->hidden, m->in_bias, n, c->width);
-    h->ops->gemm(NULL, &m->in, m->embedding, c->time_width, n, m->hidden, c->width, SP_GEMM_ADD, m->scratch);
+    h->ops->gemm(NULL, &m->in, m->embedding, c->time_width, n, m->hidden, c->width, SP_GEMM_SET, m->scratch);
     h->ops->silu(NULL, m->hidden, NULL, n, c->width, m->hidden);
-    fill_rows(h->time, m->out_bias, n, c->width);
-    h->ops->gemm(NULL, &m->out, m->hidden, c->width, n, h->time, c->width, SP_GEMM_ADD, m->scratch);
+    h->ops->gemm(NULL, &m->out, m->hidden, c->width, n, h->time, c->width, SP_GEMM_SET, m->scratch);
     return SP_OK;
 }
 

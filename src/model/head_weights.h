@@ -6,9 +6,9 @@
 #include "model/loader.h"
 
 typedef struct sp_head_block {
-    float *norm, *norm_bias;   /* [width] */
+    float *norm, *norm_bias; /* [width] */
     sp_weight up, down;
-    float *up_bias, *down_bias; /* [hidden or, gated, 2 hidden], [width] */
+    float *up_bias, *down_bias;
 } sp_head_block;
 
 struct sp_head {

@@ -220,7 +220,7 @@ static void ffn_block(const sp_context *c, const batch *b, size_t index)
     ops->rms_norm(b->pool, b->x, layer->ffn_norm, m->norm_eps, b->n_rows, m->dim, b->norm);
     ops->gemm(b->pool, &layer->gate_up, b->norm, m->dim, b->n_rows, b->gate_up, 2 * m->ffn_dim, SP_GEMM_SET,
               b->gemm_scratch);
-    ops->swiglu(b->pool, b->gate_up, NULL, b->n_rows, m->ffn_dim, b->active);
+    ops->swiglu(b->pool, b->gate_up, b->n_rows, m->ffn_dim, b->active);
     ops->gemm(b->pool, &layer->down, b->active, m->ffn_dim, b->n_rows, b->x, m->dim, SP_GEMM_ADD, b->gemm_scratch);
 }
 
@@ -406,9 +406,8 @@ static void latent_rows(const sp_context *c, const sp_model_window *w)
     size_t dim = t->config.dim, skip = w->first == 0, n = w->n - skip;
     float *x = c->x + skip * dim;
     if (n == 0) return;
-    for (size_t j = 0; j < n; j++) memcpy(x + j * dim, t->latents_bias, dim * sizeof(float));
     t->ops->gemm(c->pool, &t->latents, w->latents + skip * t->config.latent_dim, t->config.latent_dim, n, x, dim,
-                 SP_GEMM_ADD, c->gemm_scratch[0]);
+                 SP_GEMM_SET, c->gemm_scratch[0]);
     if (c->n_streams > 1) memcpy(x + w->n * dim, x, n * dim * sizeof(float));
 }
 

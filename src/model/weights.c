@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/size.h"
 #include "model/loader.h"
 #include "model/rope.h"
 
@@ -93,6 +94,7 @@ static sp_status latents(sp_loader *l, sp_transformer *t)
     l->bf16 = t->bf16;
     if (sp_load_find(l, SP_SLOT_LATENTS_BIAS, 0))
         SP_TRY(sp_load_vector(l, SP_SLOT_LATENTS_BIAS, 0, c->dim, t->latents_bias));
+    t->latents.bias = t->latents_bias;
     return SP_OK;
 }
 
@@ -124,7 +126,7 @@ static void take(sp_transformer *t)
     t->head_bias = sp_arena_take(a, c->head == SP_HEAD_MLP ? c->n_codes : 0, sizeof(float));
     t->head_hidden_bias = sp_arena_take(a, c->head_hidden, sizeof(float));
     t->input_norm = sp_arena_take(a, c->input_norm ? c->dim : 0, sizeof(float));
-    t->latents_bias = sp_arena_take(a, c->latent_dim ? c->dim : 0, sizeof(float));
+    t->latents_bias = sp_arena_take(a, c->latent_dim ? sp_round_up(c->dim, 64) : 0, sizeof(float));
     for (size_t i = 0; i < c->layers; i++) {
         sp_layer own = {.attention_norm = sp_arena_take(a, c->dim, sizeof(float)),
                         .ffn_norm = sp_arena_take(a, c->dim, sizeof(float))};

@@ -7,21 +7,21 @@ typedef struct shape {
 
 /* The sample model, LlamaGen-B, and odd ones. */
 static const shape shapes[] = {{768, 256}, {256, 256}, {1408, 256}, {256, 704}, {1024, 256}, {768, 768},
-                               {1, 1},     {17, 33},   {63, 65},    {65, 31},   {100, 100},  {3, 129}};
+                               {16, 256},  {1, 1},     {17, 33},   {63, 65},    {65, 31},   {100, 100},  {3, 129}};
 static const size_t row_counts[] = {1, 2, 3, 5, 7, 16, 17, 32, 33, 64, 100, 128};
 
 /* A sum of k products in float, in any order, is off by at most k eps sum |x w| (Higham, Accuracy and Stability,
  * 3.1), eps = 2^-24; bf16 products are exact in float, so rounding the rows is part of both sides. Twice that
- * for ref's own rounding and the added y. */
+ * for ref's own rounding, the bias and the added y. */
 static void bounds(const sp_weight *reference, const float *x, size_t stride, size_t rows, float *out)
 {
     const float *w = reference->data;
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < reference->n; c++) {
-            double sum = 1;
+            double sum = 2;
             for (size_t i = 0; i < reference->k; i++)
                 sum += fabs((double)x[r * stride + i] * (double)w[c * reference->k + i]);
-            out[r * reference->n + c] = (float)(2.0 * (double)(reference->k + 2) * sum / 16777216.0);
+            out[r * reference->n + c] = (float)(2.0 * (double)(reference->k + 3) * sum / 16777216.0);
         }
 }
 
@@ -38,6 +38,10 @@ static void check(const sp_ops *ops, shape s, size_t rows, sp_dtype dtype, bool 
     sp_weight mine, reference;
     assert_true(ops->pack(&mine, stored, dtype, s.n, s.k, round_rows));
     assert_true(sp_ops_find("ref")->pack(&reference, stored, dtype, s.n, s.k, round_rows));
+    assert_null(mine.bias);
+    float *bias = sp_test_alloc((s.n + 63) / 64 * 64); /* NaN beyond n */
+    for (size_t i = 0; i < s.n; i++) bias[i] = sp_test_value(6, i);
+    if (rows % 3 != 1) mine.bias = reference.bias = bias;
     float *y = sp_test_random(count, 3), *expected = sp_test_random(count, 3), *bound = sp_test_alloc(count);
     void *scratch = sp_test_scratch(ops->gemm_scratch(rows, s.k));
     sp_pool *pool = NULL;
@@ -53,6 +57,7 @@ static void check(const sp_ops *ops, shape s, size_t rows, sp_dtype dtype, bool 
     sp_release(reference.data);
     sp_test_free(weights, s.n * s.k);
     sp_test_free(x, rows * stride);
+    sp_test_free(bias, (s.n + 63) / 64 * 64);
     sp_test_free(y, count);
     sp_test_free(expected, count);
     sp_test_free(bound, count);
@@ -80,8 +85,10 @@ static size_t differing(const sp_ops *ops, shape s, sp_dtype dtype, bool round_r
     float *alone = sp_test_alloc(ROWS * s.n), *together = sp_test_alloc(ROWS * s.n);
     uint16_t *half = malloc(s.n * s.k * sizeof *half);
     sp_test_bf16(weights, s.n * s.k, half);
+    float *bias = sp_test_random((s.n + 63) / 64 * 64, 7);
     sp_weight w;
     assert_true(ops->pack(&w, dtype == SP_BF16 ? (const void *)half : weights, dtype, s.n, s.k, round_rows));
+    if (s.n % 2 == 0) w.bias = bias;
     void *scratch = sp_test_scratch(ops->gemm_scratch(ROWS, s.k));
     sp_pool *pool = NULL;
     SP_TEST_OK(sp_pool_open(&pool, threads, err));
@@ -99,6 +106,7 @@ static size_t differing(const sp_ops *ops, shape s, sp_dtype dtype, bool round_r
     sp_release(w.data);
     sp_test_free(weights, s.n * s.k);
     sp_test_free(x, ROWS * s.k);
+    sp_test_free(bias, (s.n + 63) / 64 * 64);
     sp_test_free(alone, ROWS * s.n);
     sp_test_free(together, ROWS * s.n);
     return wrong;
@@ -107,7 +115,7 @@ static size_t differing(const sp_ops *ops, shape s, sp_dtype dtype, bool round_r
 static void row_invariant(void **state)
 {
     (void)state;
-    static const shape some[] = {{768, 256}, {256, 704}, {100, 100}, {17, 33}};
+    static const shape some[] = {{768, 256}, {256, 704}, {100, 100}, {17, 33}, {16, 48}};
     SP_TEST_EACH_BACKEND(ops)
         for (size_t i = 0; i < sizeof some / sizeof *some; i++)
             for (int threads = 1; threads <= 3; threads++) {

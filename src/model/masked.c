@@ -121,32 +121,12 @@ size_t sp_masked_context_bytes(const sp_masked_context *c) { return c->arena.byt
 
 const float *sp_masked_features(const sp_masked_context *c) { return c->features; }
 
-typedef struct bias_job {
-    const float *bias;
-    float *y;
-    size_t n_rows, n;
-    bool add;
-} bias_job;
-
-static void bias_work(void *arguments, int thread, int n_threads)
-{
-    const bias_job *j = arguments;
-    size_t first, last;
-    sp_pool_share(j->n_rows, 1, thread, n_threads, &first, &last);
-    for (size_t row = first; row < last; row++) {
-        float *y = j->y + row * j->n;
-        if (!j->add) memcpy(y, j->bias, j->n * sizeof *y);
-        else for (size_t i = 0; i < j->n; i++) y[i] += j->bias[i];
-    }
-}
-
 /* y = or += x W^T + bias. */
 static void apply(const sp_masked_context *c, const sp_masked_map *map, const float *x, size_t n_rows, float *y,
                   sp_gemm_mode mode)
 {
     const sp_weight *w = &map->weight;
-    sp_pool_run(c->pool, bias_work, &(bias_job){map->bias, y, n_rows, w->n, mode == SP_GEMM_ADD});
-    c->m->ops->gemm(c->pool, w, x, w->k, n_rows, y, w->n, SP_GEMM_ADD, c->gemm_scratch);
+    c->m->ops->gemm(c->pool, w, x, w->k, n_rows, y, w->n, mode, c->gemm_scratch);
 }
 
 static void normalise(const sp_masked_context *c, const sp_masked_norm *norm, const float *x, size_t n_rows, float *y)

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/size.h"
+
 typedef struct loader {
     sp_masked *m;
     const sp_tensors *tensors;
@@ -44,6 +46,7 @@ static sp_status map(const loader *l, const char *prefix, size_t n, size_t k, bo
     if (!l->m->ops->pack(&to->weight, t->data, t->dtype, n, k, bf16 && t->dtype == SP_BF16))
         return SP_FAIL(l->err, SP_ENOMEM, "%s: no memory for its %zu x %zu weights; close other programs", t->name, n,
                        k);
+    to->weight.bias = to->bias;
     l->m->packed_bytes += to->weight.bytes;
     l->m->parameters += t->count;
     return SP_OK;
@@ -74,6 +77,9 @@ static sp_status stack(const loader *l, const char *side, sp_masked_stack *to)
     return norm(l, name.text, &to->norm);
 }
 
+/* gemm reads biases in whole groups. */
+static float *take_bias(sp_arena *a, size_t count) { return sp_arena_take(a, sp_round_up(count, 64), sizeof(float)); }
+
 static void take_norm(sp_arena *a, size_t width, sp_masked_norm *to)
 {
     to->gain = sp_arena_take(a, width, sizeof(float));
@@ -89,10 +95,10 @@ static void take_stack(sp_masked *m, sp_masked_stack *to)
         sp_masked_block measured, *b = to->blocks ? &to->blocks[i] : &measured;
         take_norm(a, c->dim, &b->norm[0]);
         take_norm(a, c->dim, &b->norm[1]);
-        b->qkv.bias = sp_arena_take(a, 3 * c->heads * c->head_dim, sizeof(float));
-        b->out.bias = sp_arena_take(a, c->dim, sizeof(float));
-        b->up.bias = sp_arena_take(a, c->ffn_dim, sizeof(float));
-        b->down.bias = sp_arena_take(a, c->dim, sizeof(float));
+        b->qkv.bias = take_bias(a, 3 * c->heads * c->head_dim);
+        b->out.bias = take_bias(a, c->dim);
+        b->up.bias = take_bias(a, c->ffn_dim);
+        b->down.bias = take_bias(a, c->dim);
     }
     take_norm(a, c->dim, &to->norm);
 }
@@ -107,8 +113,8 @@ static void take(sp_masked *m)
     m->encoder_position = sp_arena_take(a, c->buffer + positions, row);
     m->decoder_position = sp_arena_take(a, c->buffer + positions, row);
     m->feature_position = sp_arena_take(a, positions, row);
-    m->tokens.bias = sp_arena_take(a, 1, row);
-    m->between.bias = sp_arena_take(a, 1, row);
+    m->tokens.bias = take_bias(a, c->dim);
+    m->between.bias = take_bias(a, c->dim);
     take_norm(a, c->dim, &m->tokens_norm);
     take_stack(m, &m->encoder);
     take_stack(m, &m->decoder);

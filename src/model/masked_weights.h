@@ -6,10 +6,10 @@
 #include "model/head.h"
 #include "model/masked.h"
 
-/* A matrix and its bias, rows of outputs. */
+/* A matrix and its bias. */
 typedef struct sp_masked_map {
     sp_weight weight; /* data owned */
-    float *bias;      /* [weight.n] */
+    float *bias;      /* [weight.n up to a multiple of 64], also weight.bias */
 } sp_masked_map;
 
 typedef struct sp_masked_norm {

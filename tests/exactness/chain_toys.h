@@ -32,7 +32,7 @@ typedef struct toy {
     toy_condition row[TOY_WINDOW];
     float history[TOY_POSITIONS][TOY_DIM];
     size_t poison; /* position + 1 whose means are NaN */
-    size_t fed;    /* rows of all condition calls */
+    size_t most;   /* rows of a condition call */
     int threads[8]; /* steps by thread */
 } toy;
 
@@ -119,7 +119,7 @@ static inline sp_status toy_begin(void *state, const sp_model_prompt *prompt, co
     m->temperature = (double)guidance->temperature;
     for (size_t i = 0; i < TOY_POSITIONS; i++)
         for (size_t j = 0; j < TOY_DIM; j++) m->history[i][j] = NAN;
-    m->fed = 0;
+    m->most = 0;
     return SP_OK;
 }
 
@@ -136,7 +136,7 @@ static inline sp_status toy_feed(void *state, size_t first, size_t n, const floa
         m->row[j] = toy_condition_of(m, first + j, m->history);
         if (m->poison == first + j + 1) m->row[j].centre[0] = NAN;
     }
-    m->fed += n;
+    if (n > m->most) m->most = n;
     return SP_OK;
 }
 
@@ -200,6 +200,15 @@ static inline toy toy_sequence(bool learned)
     toy m = {.dim = 2, .n_positions = 12, .spread = 0.5, .tau = 0.35, .weight = 0.4, .pull = 0.45, .learned = learned,
              .temperature = 1};
     toy_velocity(&m, 12, 0.96, 0.05);
+    return m;
+}
+
+/* The same with steps that remember where the chain was. */
+static inline toy toy_walk(void)
+{
+    toy m = {.dim = 2, .n_positions = 12, .spread = 0.5, .tau = 0.35, .weight = 0.4, .pull = 0.45, .temperature = 1};
+    m.n_steps = 4;
+    for (size_t k = 0; k < m.n_steps; k++) m.step[k] = (toy_step){0.6, 0.8, 0.2, 0.8, log(0.4), log(0.4)};
     return m;
 }
 

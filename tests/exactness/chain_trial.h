@@ -138,6 +138,7 @@ typedef struct trial {
     const char *draft_init;
     float temperature; /* 0 is 1 */
     sp_progress_call *progress; /* NULL, or one with user a steering */
+    double tokens_a_pass;       /* as measured over 100000 sequences */
 } trial;
 
 /* For progress calls that choose the next window. */

@@ -76,8 +76,54 @@ static void the_same_bits(void **state)
             assert_memory_not_equal(b.decoder->latents, first.decoder->latents, latents_size(&b));
             bench_close(&b);
         }
+        assert_true(first.m.most <= TOY_WINDOW);
         bench_close(&first);
     }
+}
+
+/* What a model lacks is fed in windows that it can take. */
+static void windows_of_what_is_missing(void **state)
+{
+    (void)state;
+    bench wide, narrow;
+    bench_open(&wide, 0, TOY_WINDOW);
+    bench_open(&narrow, 0, 4);
+    for (uint64_t seed = 0; seed < 10; seed++)
+        for (size_t i = 4; i < 6; i++) {
+            bench_run(&wide, &trials[i], seed, 0);
+            bench_run(&narrow, &trials[i], seed, 0);
+            assert_memory_equal(wide.decoder->latents, narrow.decoder->latents, latents_size(&wide));
+            assert_true(narrow.m.most <= 4 && narrow.q.most <= 4);
+        }
+    assert_true(wide.q.most > 4);
+    bench_close(&wide);
+    bench_close(&narrow);
+}
+
+/* Tokens of ar by the definition of a chain and of its draws. */
+static void plain_chains_have_the_noise_of_their_position(void **state)
+{
+    (void)state;
+    bench b;
+    bench_open(&b, 0, TOY_WINDOW);
+    bench_run(&b, &trials[0], 19, 5);
+    const float *latents = b.decoder->latents;
+    for (uint32_t position = 0; position < 12; position++) {
+        float y[2], noise[2], mean[2], deviation[2];
+        int32_t row = 0;
+        SP_TEST_OK(b.model.ops->condition(b.model.state, position, 1, latents + 2 * position - 2, err));
+        sp_normals(19, 5, position, SP_DRAW_CHAIN, 0, 2, y);
+        for (uint32_t k = 0; k < b.m.n_steps; k++) {
+            sp_chain_rows rows = {.n = 1, .row = &row, .k = k, .state = y, .mean = mean, .deviation = deviation};
+            b.model.ops->step(b.model.state, &rows);
+            sp_normals(19, 5, position, SP_DRAW_CHAIN, 64 * (k + 1), 2, noise);
+            for (size_t j = 0; j < 2; j++)
+                y[j] = (float)((double)mean[j] + (double)deviation[j] * (double)noise[j]);
+        }
+        b.model.ops->project(b.model.state, 1, y, y);
+        assert_memory_equal(y, latents + 2 * position, sizeof y);
+    }
+    bench_close(&b);
 }
 
 /* mirror in windows of one is ar; so is cspd when the target draws everything. */
@@ -175,8 +221,11 @@ static void models_have_been_fed_what_is_final(void **state)
                 if (b.decoder->pass_of_token[11] == b.decoder->pass_of_token[12 - (n < 12 ? n : 12)]) last = n;
             fed = 12 - (last < 12 ? last : 12);
             for (size_t p = 0; p < fed; p++)
-                for (size_t j = 0; j < 2; j++)
-                    assert_true(b.m.history[p][j] == b.decoder->latents[2 * p + j]);
+                for (size_t j = 0; j < 2; j++) {
+                    float token = b.decoder->latents[2 * p + j], drafters = b.q.history[p][j];
+                    assert_true(b.m.history[p][j] == token);
+                    if (trials[i].rule->needs_drafter) assert_true(drafters == token || isnan(drafters));
+                }
         }
         bench_close(&b);
     }
@@ -328,6 +377,8 @@ static void rules_are_found_by_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_same_bits),
+                                       cmocka_unit_test(windows_of_what_is_missing),
+                                       cmocka_unit_test(plain_chains_have_the_noise_of_their_position),
                                        cmocka_unit_test(windows_of_one_are_plain_decoding),
                                        cmocka_unit_test(passes_add_up),
                                        cmocka_unit_test(equal_laws_accept_everything),

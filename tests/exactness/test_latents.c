@@ -1,0 +1,229 @@
+/* On the sample model of continuous tokens, or the one that SP_TEST_LATENT_MODEL names: pictures of the exact methods
+ * against those of ar by two-sample Kolmogorov-Smirnov, of every number of every position and of random projections of
+ * the whole picture; and the same bits whatever the threads and windows of one. */
+#include "support.h"
+
+#include <unistd.h>
+
+#include "specular.h"
+
+enum { LINES = 32 };
+
+static size_t pictures(void) { return getenv("SP_TEST_ALL") ? 5000 : 8; }
+
+static const char *folder(void)
+{
+    const char *named = getenv("SP_TEST_LATENT_MODEL");
+    return named ? named : SP_SOURCE_DIR "/samples/emoji-latent";
+}
+
+typedef struct setup {
+    sp_engine *engine;
+    sp_session *session;
+} setup;
+
+static void open_model(setup *s, int threads)
+{
+    sp_engine_options options = sp_engine_defaults();
+    options.model = folder();
+    options.threads = threads;
+    SP_TEST_OK(sp_engine_open(&s->engine, &options, err));
+    SP_TEST_OK(sp_session_open(&s->session, s->engine, err));
+}
+
+static void close_model(setup *s)
+{
+    sp_session_close(s->session);
+    sp_engine_close(s->engine);
+}
+
+static bool model_is_there(void)
+{
+    if (access(folder(), F_OK) == 0) return true;
+    print_message("Skipped: there is no %s\n", folder());
+    return false;
+}
+
+typedef struct method {
+    const char *name;
+    int window;
+    const char *front;
+} method;
+
+static const sp_result *draw(setup *s, const method *m, float cfg_scale, uint64_t seed)
+{
+    static const char *const prompts[] = {"red heart", "a cat and a dog", "blue car on a yellow background", "star"};
+    const sp_result *result;
+    sp_request request = sp_request_defaults(s->engine);
+    request.prompt = prompts[seed % 4];
+    request.seed = seed;
+    request.method = m->name;
+    request.window = m->window;
+    if (m->front) request.front = m->front;
+    request.cfg_scale = cfg_scale;
+    request.pixels = false;
+    SP_TEST_OK(sp_generate(s->session, &request, &result, err));
+    return result;
+}
+
+/* Pictures of a method, one a row of width numbers. */
+typedef struct drawn {
+    float *numbers;
+    size_t n, width;
+    double tokens_a_pass;
+} drawn;
+
+static drawn draw_all(setup *s, const method *m, float cfg_scale, uint64_t seed)
+{
+    drawn out = {.n = pictures()};
+    double passes = 0, tokens = 0;
+    for (size_t i = 0; i < out.n; i++) {
+        const sp_result *r = draw(s, m, cfg_scale, seed + i);
+        if (!out.numbers) {
+            out.width = r->n_tokens * r->latent_dim;
+            out.numbers = malloc(out.n * out.width * sizeof(float));
+        }
+        memcpy(out.numbers + i * out.width, r->latents, out.width * sizeof(float));
+        passes += (double)r->nfe;
+        tokens += (double)r->n_tokens;
+    }
+    out.tokens_a_pass = tokens / passes;
+    return out;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* sqrt(n / 2) D of two samples of n. Sorts both. */
+static double distance(double *a, double *b, size_t n)
+{
+    double most = 0;
+    size_t i = 0, j = 0;
+    qsort(a, n, sizeof *a, compare);
+    qsort(b, n, sizeof *b, compare);
+    while (i < n && j < n) {
+        double x = fmin(a[i], b[j]);
+        while (i < n && a[i] <= x) i++;
+        while (j < n && b[j] <= x) j++;
+        most = fmax(most, fabs((double)i - (double)j) / (double)n);
+    }
+    return most * sqrt((double)n / 2);
+}
+
+/* Where 2 exp(-2 x^2), the chance of one distance to be larger, is 0.001 over all of them together. */
+static double limit_of(size_t tests) { return sqrt(0.5 * log(2 * (double)tests / 0.001)); }
+
+typedef struct distances {
+    double number, line; /* the worst */
+} distances;
+
+static distances compare_drawn(const drawn *a, const drawn *b)
+{
+    distances out = {0};
+    double *x = malloc(a->n * sizeof *x), *y = malloc(a->n * sizeof *y);
+    for (size_t j = 0; j < a->width; j++) {
+        for (size_t i = 0; i < a->n; i++) {
+            x[i] = (double)a->numbers[i * a->width + j];
+            y[i] = (double)b->numbers[i * a->width + j];
+        }
+        out.number = fmax(out.number, distance(x, y, a->n));
+    }
+    for (uint32_t d = 0; d < LINES; d++) {
+        for (size_t i = 0; i < a->n; i++) {
+            x[i] = y[i] = 0;
+            for (size_t j = 0; j < a->width; j++) {
+                double along = (double)sp_test_value(700 + d, j);
+                x[i] += along * (double)a->numbers[i * a->width + j];
+                y[i] += along * (double)b->numbers[i * a->width + j];
+            }
+        }
+        out.line = fmax(out.line, distance(x, y, a->n));
+    }
+    free(x);
+    free(y);
+    return out;
+}
+
+static void methods_have_the_law_of_ar(void **state)
+{
+    (void)state;
+    static const method plain = {"ar", 1}, methods[] = {{"mirror", 16}, {"mirror", 16, "path"}, {"cspd", 0}};
+    if (!model_is_there()) skip();
+    setup s;
+    open_model(&s, getenv("SP_TEST_ALL") ? 0 : 1);
+    for (int c = 0; c < 2; c++) {
+        float cfg_scale = c ? 3 : 1;
+        drawn expected = draw_all(&s, &plain, cfg_scale, 1000000);
+        double of_numbers = limit_of(expected.width), of_lines = limit_of(LINES);
+        for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+            drawn found = draw_all(&s, &methods[i], cfg_scale, 2000000 + 100000 * i);
+            distances d = compare_drawn(&expected, &found);
+            print_message("%-8s %-4s cfg %.0f: %.2f tokens a pass, numbers %.2f (%.2f), lines %.2f (%.2f)\n",
+                          methods[i].name, methods[i].front ? methods[i].front : "", (double)cfg_scale,
+                          found.tokens_a_pass, d.number, of_numbers, d.line, of_lines);
+            assert_true(d.number < of_numbers && d.line < of_lines);
+            free(found.numbers);
+        }
+        free(expected.numbers);
+    }
+    close_model(&s);
+}
+
+/* Pictures of another guidance are told apart, so the test above sees something. */
+static void another_law_is_seen(void **state)
+{
+    (void)state;
+    static const method mirror = {"mirror", 16};
+    if (!model_is_there()) skip();
+    if (pictures() < 1000) {
+        print_message("Skipped: too few pictures; set SP_TEST_ALL\n");
+        skip();
+    }
+    setup s;
+    open_model(&s, 0);
+    drawn a = draw_all(&s, &mirror, 1, 3000000), b = draw_all(&s, &mirror, 1.5f, 4000000);
+    distances d = compare_drawn(&a, &b);
+    print_message("cfg 1 and 1.5: numbers %.2f, lines %.2f\n", d.number, d.line);
+    assert_true(d.number > limit_of(a.width) || d.line > limit_of(LINES));
+    free(a.numbers);
+    free(b.numbers);
+    close_model(&s);
+}
+
+static void the_same_bits(void **state)
+{
+    (void)state;
+    static const method methods[] = {{"ar", 1}, {"mirror", 7}, {"mirror", 16}, {"mirror", 5, "path"}, {"cspd", 0},
+                                     {"cspd-released", 0}};
+    enum { METHODS = sizeof methods / sizeof *methods };
+    if (!model_is_there()) skip();
+    float *expected[METHODS];
+    for (int threads = 1; threads <= 3; threads++) {
+        setup s;
+        open_model(&s, threads);
+        for (size_t i = 0; i < METHODS; i++) {
+            const sp_result *r = draw(&s, &methods[i], 2, 77);
+            size_t size = r->n_tokens * r->latent_dim * sizeof(float);
+            if (threads == 1) {
+                expected[i] = malloc(size);
+                memcpy(expected[i], r->latents, size);
+            }
+            assert_memory_equal(r->latents, expected[i], size);
+        }
+        const method one = {"mirror", 1};
+        const sp_result *r = draw(&s, &one, 2, 77);
+        assert_memory_equal(r->latents, expected[0], r->n_tokens * r->latent_dim * sizeof(float));
+        close_model(&s);
+    }
+    for (size_t i = 0; i < METHODS; i++) free(expected[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_same_bits), cmocka_unit_test(methods_have_the_law_of_ar),
+                                       cmocka_unit_test(another_law_is_seen)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

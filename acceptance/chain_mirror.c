@@ -9,22 +9,19 @@ extern const sp_chain_ops sp_chain_mirror;
 static void whiten(const sp_chain_draw *draw, size_t k, size_t dim, const float *mean, const float *deviation,
                    const sp_chain_path *old, double *xi, double *delta, double *shift)
 {
-    float old_excess[SP_MAX_LATENT], new_excess[SP_MAX_LATENT];
+    float excess[SP_MAX_LATENT];
     bool equal = memcmp(old->deviation, deviation, dim * sizeof *deviation) == 0;
-    if (!equal) {
-        sp_chain_fresh(draw, SP_DRAW_EXCESS, k, dim, old_excess);
-        sp_chain_fresh(draw, SP_DRAW_FRESH, k, dim, new_excess);
-    }
+    if (!equal) sp_chain_fresh(draw, SP_DRAW_FRESH, k, dim, excess);
     for (size_t j = 0; j < dim; j++) {
         double so = (double)old->deviation[j], sn = (double)deviation[j], s = so < sn ? so : sn;
         double noise = (double)old->noise[j], old_mean = (double)old->mean[j];
         xi[j] = noise;
         shift[j] = 0;
         if (so > sn) {
-            xi[j] = s / so * noise + sqrt(1 - s * s / (so * so)) * (double)old_excess[j];
+            xi[j] = s / so * noise + sqrt(1 - s * s / (so * so)) * (double)excess[j];
             old_mean += so * noise - s * xi[j];
         } else if (sn > so) {
-            shift[j] = sqrt(sn * sn - s * s) * (double)new_excess[j];
+            shift[j] = sqrt(sn * sn - s * s) * (double)excess[j];
         }
         delta[j] = (old_mean - (double)mean[j] - shift[j]) / s;
     }

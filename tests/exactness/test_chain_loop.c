@@ -121,7 +121,8 @@ static void plain_chains_have_the_noise_of_their_position(void **state)
                 y[j] = (float)((double)mean[j] + (double)deviation[j] * (double)noise[j]);
         }
         b.model.ops->project(b.model.state, 1, y, y);
-        assert_memory_equal(y, latents + 2 * position, sizeof y);
+        /* The compiler may have put in other bits for the toy's exponentials here. */
+        for (size_t j = 0; j < 2; j++) assert_float_equal(y[j], latents[2 * position + j], 1e-5f);
     }
     bench_close(&b);
 }

@@ -21,10 +21,9 @@ typedef enum {
     /* Of continuous tokens; draws of Gaussians count quads of numbers, see sp_normals. */
     SP_DRAW_CHAIN = 6,    /* a position's chain: quad + 64 step; step 0 is its start, k + 1 the noise of step k */
     SP_DRAW_COUPLE = 7,   /* the test of step k of a chain against the last one: k + 1024 pass */
-    SP_DRAW_FRESH = 8,    /* noise in place of what a decision has seen: quad + 64 step + 65536 pass */
-    SP_DRAW_EXCESS = 9,   /* what makes unequal deviations equal: as SP_DRAW_FRESH */
-    SP_DRAW_APART = 10,   /* a chain that shares no noise with its draft: as SP_DRAW_CHAIN */
-    SP_DRAW_ORDER = 11    /* the place of a position in the order of a masked model */
+    SP_DRAW_FRESH = 8,    /* noise that no decision has seen: quad + 64 step + 65536 pass */
+    SP_DRAW_APART = 9,    /* a chain that shares no noise with its draft: as SP_DRAW_CHAIN */
+    SP_DRAW_ORDER = 10    /* the place of a position in the order of a masked model */
 } sp_draw_purpose;
 
 /* Of evaluation, not of pictures: where in its own probability a token stands, and which prompts a resample holds. */

@@ -330,6 +330,59 @@ static void fronts_have_their_laws(void **state)
     }
 }
 
+/* Two steps of one number far apart, so that paths often stay for one of them with H well below 1: both states have
+ * their laws and do not depend on each other more than they should. */
+static void two_steps_of_a_front(void **state)
+{
+    (void)state;
+    enum { N = 200000 };
+    static double first[N], second[N], together[N];
+    double stayed[3] = {0};
+    for (uint32_t run = 0; run < N; run++) {
+        float y[2], m[2] = {0, 0}, d[2] = {1, 0.5f}, e[2], means[2] = {1.5f, 0};
+        for (uint32_t k = 0; k < 2; k++) e[k] = (float)toy_normal(91, run, k);
+        y[0] = e[0];
+        m[1] = 0.3f * y[0];
+        y[1] = m[1] + 0.5f * e[1];
+        means[1] = 0.3f * y[0] + 1;
+        sp_chain_path path = {y, m, d, e};
+        size_t stays = sp_chain_mirror.front(&(sp_chain_draw){17, 0, run, 1}, 2, 1, means, &path);
+        stayed[stays] += 1.0 / N;
+        if (stays == 0) y[1] = 0.3f * y[0] + 1 + 0.5f * e[1];
+        first[run] = (double)y[0] - 1.5;
+        second[run] = ((double)y[1] - 0.3 * (double)y[0] - 1) / 0.5;
+        together[run] = (first[run] + second[run]) * M_SQRT1_2;
+    }
+    double a = ks_normal(first, N, 0, 1), b = ks_normal(second, N, 0, 1), c = ks_normal(together, N, 0, 1);
+    print_message("two steps: KS %.2f %.2f %.2f, stayed for %.3f %.3f %.3f\n", a, b, c, stayed[0], stayed[1], stayed[2]);
+    assert_true(a < KS_LIMIT && b < KS_LIMIT && c < KS_LIMIT);
+    assert_true(stayed[1] > 0.1);
+}
+
+/* (H p - q)+ on the line against its definition by quadrature. */
+static void block_residuals(void **state)
+{
+    (void)state;
+    const double cases_of[][2] = {{1, 0.5}, {0.7, 1}, {0.2, 2}, {0.5, 0.3}, {0.9, 4}, {1, 1e-3}};
+    for (size_t i = 0; i < sizeof cases_of / sizeof *cases_of; i++) {
+        double h = cases_of[i][0], gap = cases_of[i][1], mass = 0, step = 1e-3, most = 0;
+        double edge = sp_block_edge(log(h), gap), whole = sp_block_mass(log(h), gap, edge);
+        for (double u = -8; u < 20; u += step) {
+            double p = h * exp(-0.5 * (u - gap) * (u - gap)), q = exp(-0.5 * u * u);
+            double here = fmax(p - q, 0) / sqrt(2 * M_PI) * step;
+            /* The draw of this share is where the quadrature stands. */
+            if (whole > 0 && mass > 0.02 * whole && mass < 0.98 * whole) {
+                double drawn = sp_block_draw(log(h), gap, 1 - (mass + 0.5 * here) / whole);
+                most = fmax(most, fabs(drawn - u));
+            }
+            mass += here;
+        }
+        print_message("H %.1f, gap %g: mass %.6f (%.6f), draws within %.1e\n", h, gap, whole, mass, most);
+        assert_true(fabs(whole - mass) < 1e-4 * mass + 1e-7);
+        assert_true(most < 2e-3);
+    }
+}
+
 /* Unequal deviations taken for equal ones, as in a step of its own: neither the law nor the record is right. */
 static void a_wrong_step_is_caught(void **state)
 {
@@ -393,6 +446,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(steps_have_their_laws), cmocka_unit_test(steps_without_noise),
                                        cmocka_unit_test(chains_have_their_laws),
                                        cmocka_unit_test(fronts_have_their_laws),
+                                       cmocka_unit_test(two_steps_of_a_front),
+                                       cmocka_unit_test(block_residuals),
                                        cmocka_unit_test(a_wrong_step_is_caught),
                                        cmocka_unit_test(wrong_couplings_are_caught),
                                        cmocka_unit_test(wrong_fronts_are_caught)};

@@ -354,7 +354,8 @@ static void two_steps_of_a_front(void **state)
         together[run] = (first[run] + second[run]) * M_SQRT1_2;
     }
     double a = ks_normal(first, N, 0, 1), b = ks_normal(second, N, 0, 1), c = ks_normal(together, N, 0, 1);
-    print_message("two steps: KS %.2f %.2f %.2f, stayed for %.3f %.3f %.3f\n", a, b, c, stayed[0], stayed[1], stayed[2]);
+    print_message("two steps: KS %.2f %.2f %.2f, stayed for %.3f %.3f %.3f\n", a, b, c, stayed[0], stayed[1],
+                  stayed[2]);
     assert_true(a < KS_LIMIT && b < KS_LIMIT && c < KS_LIMIT);
     assert_true(stayed[1] > 0.1);
 }

@@ -54,19 +54,21 @@ static void unload(golden *g)
     json_decref(g->root);
 }
 
-static opened open_model(const golden *g, const char *kernels)
+static opened open_with(const golden *g, const char *kernels, bool bf16, int threads)
 {
     opened o = {0};
     int32_t class_number = (int32_t)number(g->root, "class");
     sp_model_prompt prompt = {&class_number, 1};
     sp_latent_guidance guidance = {(float)number(g->root, "cfg_scale"), (float)number(g->root, "temperature")};
-    SP_TEST_OK(sp_pool_open(&o.pool, 2, err));
-    SP_TEST_OK(sp_masked_open(&o.masked, &g->config, g->tensors, sp_ops_find(kernels), false, err));
+    SP_TEST_OK(sp_pool_open(&o.pool, threads, err));
+    SP_TEST_OK(sp_masked_open(&o.masked, &g->config, g->tensors, sp_ops_find(kernels), bf16, err));
     SP_TEST_OK(sp_masked_context_open(&o.context, o.masked, o.pool, err));
     o.model = sp_masked_context_model(o.context);
     SP_TEST_OK(o.model.ops->begin(o.model.state, &prompt, &guidance, err));
     return o;
 }
+
+static opened open_model(const golden *g, const char *kernels) { return open_with(g, kernels, false, 2); }
 
 static void close_model(opened *o)
 {
@@ -418,6 +420,68 @@ static void test_one_stream(void **state)
     unload(&g);
 }
 
+/* Conditions of the probed pass, without the class in the second half; freed by the caller. */
+static float *conditions(const golden *g, const char *kernels, bool bf16, int threads, size_t *count)
+{
+    opened o = open_with(g, kernels, bf16, threads);
+    static float latents[MAX_TOKENS * MAX_DIM];
+    int32_t positions[MAX_TOKENS];
+    bool known[MAX_TOKENS];
+    size_t pass = (size_t)number(g->root, "probed"), n = positions_of(g, pass, positions, known);
+    for (int32_t i = 0; i < MAX_TOKENS; i++) noise(g, i, 0, latents + (size_t)i * g->config.latent_dim);
+    condition(g, &o, pass, known, latents, positions, n);
+    *count = 2 * n * g->config.dim;
+    float *out = malloc(*count * sizeof *out);
+    assert_non_null(out);
+    memcpy(out, sp_masked_features(o.context), *count * sizeof *out);
+    close_model(&o);
+    return out;
+}
+
+static double distance(const float *a, const float *b, size_t count)
+{
+    double worst = 0;
+    for (size_t i = 0; i < count; i++) worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
+    return worst;
+}
+
+/* bf16 arithmetic moves a condition by up to D from f32, measured on ref. Another back end sums in another order, which
+ * can round an activation the other way and so move it by as much again, but not by more than both. */
+static void test_bf16(void **state)
+{
+    golden g = load(*state);
+    size_t count;
+    float *exact = conditions(&g, "ref", false, 1, &count), *rounded = conditions(&g, "ref", true, 1, &count);
+    double moved = distance(exact, rounded, count);
+    assert_true(moved > 1e-4 && moved < 0.2); /* below, nothing was rounded; numbers are up to 3 */
+    for (const char *const *kernels = sp_ops_names(); *kernels; kernels++) {
+        float *found = conditions(&g, *kernels, true, 2, &count);
+        within("conditions in bf16", *kernels, distance(exact, found, count), 2 * moved);
+        assert_true(distance(exact, found, count) > 1e-4);
+        free(found);
+    }
+    free(exact);
+    free(rounded);
+    unload(&g);
+}
+
+static void test_threads_do_not_show(void **state)
+{
+    golden g = load(*state);
+    for (const char *const *kernels = kernel_names(); *kernels; kernels++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            size_t count;
+            float *one = conditions(&g, *kernels, bf16, 1, &count);
+            for (int threads = 2; threads <= 3; threads++) {
+                float *more = conditions(&g, *kernels, bf16, threads, &count);
+                assert_memory_equal(one, more, count * sizeof *one);
+                free(more);
+            }
+            free(one);
+        }
+    unload(&g);
+}
+
 /* test_mar [FOLDER [KERNELS]]: another checkpoint with its golden.json, on one back end. */
 int main(int argc, char **argv)
 {
@@ -431,6 +495,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(test_every_tensor_is_needed, folder),
         cmocka_unit_test_prestate(test_bad_classes_and_overflows, folder),
         cmocka_unit_test_prestate(test_one_stream, folder),
+        cmocka_unit_test_prestate(test_bf16, folder),
+        cmocka_unit_test_prestate(test_threads_do_not_show, folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

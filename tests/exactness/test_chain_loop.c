@@ -127,6 +127,51 @@ static void plain_chains_have_the_noise_of_their_position(void **state)
     bench_close(&b);
 }
 
+/* Refuses a path in its last step, and puts fifty there. */
+static size_t refuses_the_end(const sp_chain_draw *draw, size_t n_steps, size_t dim, const float *means,
+                              const sp_chain_path *path)
+{
+    (void)draw, (void)means;
+    for (size_t j = 0; j < dim; j++) path->state[(n_steps - 1) * dim + j] = 50;
+    return n_steps - 1;
+}
+
+/* Refuses it one step before, and leaves no noise for the last. */
+static size_t refuses_before_the_end(const sp_chain_draw *draw, size_t n_steps, size_t dim, const float *means,
+                                     const sp_chain_path *path)
+{
+    (void)draw, (void)means;
+    for (size_t j = 0; j < dim; j++) {
+        path->state[(n_steps - 2) * dim + j] = 50;
+        path->noise[(n_steps - 1) * dim + j] = 0;
+    }
+    return n_steps - 2;
+}
+
+/* What the front test leaves is where the chain goes on. The last step of the toy goes from any state to the token that
+ * it takes it for: from a far one, to one on its side. */
+static void chains_go_on_from_the_front(void **state)
+{
+    (void)state;
+    bench b;
+    bench_open(&b, 0, TOY_WINDOW);
+    sp_chain_ops rule = sp_chain_mirror;
+    const trial t = {"", &rule, 4, {.path_front = true}};
+    rule.front = refuses_the_end;
+    bench_run(&b, &t, 3, 0);
+    for (size_t i = 1; i < 12; i++) assert_true(b.decoder->latents[2 * i] == 62.5f);
+    assert_int_equal(b.decoder->passes, 12);
+    rule.front = refuses_before_the_end;
+    bench_run(&b, &t, 3, 0);
+    toy_condition c = b.m.row[0];
+    double mean[TOY_DIM], deviation;
+    const float far[2] = {50, 50};
+    toy_law(&b.m, &c, b.m.n_steps - 1, far, mean, &deviation);
+    assert_float_equal(b.decoder->latents[22], 1.25f * (float)mean[0], 1e-4f);
+    assert_float_equal(b.decoder->latents[23], 1.25f * (float)mean[1], 1e-4f);
+    bench_close(&b);
+}
+
 /* mirror in windows of one is ar; so is cspd when the target draws everything. */
 static void windows_of_one_are_plain_decoding(void **state)
 {
@@ -380,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_same_bits),
                                        cmocka_unit_test(windows_of_what_is_missing),
                                        cmocka_unit_test(plain_chains_have_the_noise_of_their_position),
+                                       cmocka_unit_test(chains_go_on_from_the_front),
                                        cmocka_unit_test(windows_of_one_are_plain_decoding),
                                        cmocka_unit_test(passes_add_up),
                                        cmocka_unit_test(equal_laws_accept_everything),

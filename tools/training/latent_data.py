@@ -1,5 +1,5 @@
-"""Scenes as latents for the continuous-token transformer: each is drawn and encoded once, by a second process, and kept
-on disk as float16, so that training never waits for pictures."""
+"""Scenes as latents for the continuous-token transformer: each is drawn and encoded once, by a second process a little
+ahead of the training, and kept on disk as float16."""
 import multiprocessing
 import os
 import signal
@@ -12,7 +12,7 @@ import latent_models
 from bpe import Bpe
 from stage import Run
 
-CHUNK = 128
+CHUNK, AHEAD = 128, 8192
 
 
 def encoded(run, autoencoder, bpe, config, seed, first, count, kind=None, held=False):
@@ -25,14 +25,15 @@ def encoded(run, autoencoder, bpe, config, seed, first, count, kind=None, held=F
 
 
 def arrays(folder, config, total):
-    """(prefix [total, P], latents [total, N, dim], [how many are there]): files in folder, made if need be."""
+    """(prefix [total, P], latents [total, N, dim], [how many are there, how many are
+    wanted]): files in folder, made if need be."""
     def array(name, dtype, shape):
         path = os.path.join(folder, name)
         return numpy.memmap(path, dtype, "r+" if os.path.exists(path) else "w+", shape=shape)
     rows, columns = config["latents"]["grid"]
     return (array("latents.prefix", numpy.int16, (total, config["text"]["length"])),
             array("latents.values", numpy.float16, (total, rows * columns, config["latents"]["dim"])),
-            array("latents.count", numpy.int64, (1,)))
+            array("latents.count", numpy.int64, (2,)))
 
 
 def fill(args, config, total):
@@ -46,6 +47,10 @@ def fill(args, config, total):
     bpe = Bpe.load(run.path("tokenizer.json"))
     prefix, values, count = arrays(args.output, config, total)
     for first in range(int(count[0]), total, CHUNK):
+        while first > count[1] + AHEAD and multiprocessing.parent_process().is_alive():
+            time.sleep(0.2)
+        if not multiprocessing.parent_process().is_alive():
+            return
         size = min(CHUNK, total - first)
         ids, latents = encoded(run, autoencoder.eval(), bpe, config, args.seed + 300, first, size)
         prefix[first:first + size], values[first:first + size] = ids.cpu().numpy(), latents.cpu().numpy()
@@ -69,7 +74,8 @@ class Latents:
     def batch(self, step, size):
         """(prefix [size, P], latents [size, N, dim]) of a step; waits until they are there."""
         chosen = numpy.arange(step * size, (step + 1) * size) % self.total
-        while self.count[0] <= chosen.max():
+        wanted = self.count[1] = chosen.max() + 1
+        while self.count[0] < wanted:
             if not self.maker.is_alive():
                 raise SystemExit("train: the process that encodes scenes has ended")
             time.sleep(0.05)

@@ -77,7 +77,7 @@ def train_autoencoder(run):
     forward = torch.compile(model) if args.compile else model
     progress = Progress("autoencoder", first, total)
     for step in range(first, 0 if args.export_only else total):
-        source = run.variety if step % 3 == 2 else run.scenes
+        source = run.variety if step % 6 == 5 else run.scenes
         _, pictures = source.batch(args.seed + 100, step * args.autoencoder_batch, args.autoencoder_batch)
         x = run.pixels(pictures)
         for group in optimizer.param_groups:

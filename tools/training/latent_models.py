@@ -1,4 +1,4 @@
-"""The continuous-token networks in PyTorch, with the tensor names and arithmetic of docs/models/specular.md."""
+"""The continuous-token networks in PyTorch, with the names and arithmetic of docs/models/specular.md and kl.md."""
 import copy
 import math
 

@@ -39,13 +39,13 @@ TIME_SPREAD = 1.2     # of the logit of the time
 
 def arguments(parser):
     group = parser.add_argument_group("continuous tokens")
-    group.add_argument("--autoencoder-steps", type=int, default=3600)
+    group.add_argument("--autoencoder-steps", type=int, default=3300)
     group.add_argument("--autoencoder-batch", type=int, default=16)
     group.add_argument("--latent-pictures", type=int, default=98304, help="scenes to learn from")
-    group.add_argument("--latent-steps", type=int, default=2600)
+    group.add_argument("--latent-steps", type=int, default=2850)
     group.add_argument("--latent-batch", type=int, default=48)
     group.add_argument("--latent-draws", type=int, default=2, help="draws of time and noise a token and step")
-    group.add_argument("--draft-steps", type=int, default=2000)
+    group.add_argument("--draft-steps", type=int, default=1600)
     group.add_argument("--export-only", action="store_true", help="write the checkpoint of what is trained so far")
 
 

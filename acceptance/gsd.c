@@ -4,7 +4,7 @@
 
 extern const sp_accept_ops sp_accept_gsd;
 
-enum { SIDE = SP_MAX_GROUP / 2 };
+enum { SIDE = SP_MAX_GROUP / 2, BLOCK = 8 };
 
 /* The codes next to the draft in rank on one side of it, the nearest first. */
 typedef struct side {
@@ -44,6 +44,21 @@ static void add_side(const sp_accept_window *w, size_t j, const float *p, const 
     }
 }
 
+/* The farthest probability that a side still takes. */
+static float limit_of(const side *s, const float *p, float none, float nearest)
+{
+    if (s->limit == 0) return nearest;
+    return s->n < s->limit ? none : p[s->code[s->limit - 1]];
+}
+
+/* Whether one of n probabilities is within limits: a loop without branches, many codes at a time. */
+static bool any_within(const float *p, size_t n, float low, float high)
+{
+    int any = 0;
+    for (size_t i = 0; i < n; i++) any |= (p[i] > 0) & (p[i] >= low) & (p[i] <= high);
+    return any;
+}
+
 /* group_size codes in rank, the draft among them, of which more lie below it when there are an odd number of others. */
 static void add_neighbours(const sp_accept_window *w, size_t j, const float *p, sums *total)
 {
@@ -53,10 +68,15 @@ static void add_neighbours(const sp_accept_window *w, size_t j, const float *p, 
     above.n = below.n = 0;
     above.limit = (size - 1) / 2;
     below.limit = size / 2;
-    for (int32_t v = 0; (size_t)v < w->n_codes; v++) {
-        if (v == draft || p[v] <= 0) continue;
-        bool outranks = sp_outranks(p[v], v, p[draft], draft);
-        offer(outranks ? &above : &below, p, v, outranks);
+    for (size_t start = 0; start < w->n_codes; start += BLOCK) {
+        size_t end = start + BLOCK < w->n_codes ? start + BLOCK : w->n_codes;
+        float low = limit_of(&below, p, 0, p[draft]), high = limit_of(&above, p, INFINITY, p[draft]);
+        if (!any_within(p + start, end - start, low, high)) continue;
+        for (int32_t v = (int32_t)start; (size_t)v < end; v++) {
+            if (v == draft || p[v] <= 0) continue;
+            bool outranks = sp_outranks(p[v], v, p[draft], draft);
+            offer(outranks ? &above : &below, p, v, outranks);
+        }
     }
     add_side(w, j, p, &above, total);
     add_side(w, j, p, &below, total);

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "base/philox.h"
 
@@ -50,6 +51,35 @@ static inline void sp_test_free(float *data, size_t count)
         assert_true(data[count + i] == SP_TEST_SENTINEL);
     }
     free(data - SP_TEST_GUARD);
+}
+
+/* Allocations of sp_alloc that still succeed after sp_test_allow_allocations. */
+static inline size_t *sp_test_allocations_left(void)
+{
+    static size_t left;
+    return &left;
+}
+
+static inline void *sp_test_allocate(size_t bytes)
+{
+    size_t *left = sp_test_allocations_left();
+    if (*left == 0) return NULL;
+    --*left;
+    return aligned_alloc(64, bytes);
+}
+
+/* The next n allocations of sp_alloc succeed and no other, until sp_alloc_hook(NULL). */
+static inline void sp_test_allow_allocations(size_t n)
+{
+    *sp_test_allocations_left() = n;
+    sp_alloc_hook(sp_test_allocate);
+}
+
+/* An empty file for a group of tests, whose path ends in XXXXXX. Not 0, as cmocka has it, when it cannot be made. */
+static inline int sp_test_file_make(char *path)
+{
+    FILE *file = fdopen(mkstemp(path), "w");
+    return file == NULL || fclose(file) != 0;
 }
 
 #define SP_TEST_OK(call)                                                                    \

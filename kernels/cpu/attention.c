@@ -100,14 +100,8 @@ static inline __attribute__((always_inline)) void weigh_one(const task *t, size_
                                                             size_t live, size_t p, size_t slot, sp_vec sum[GROUP][2])
 {
     const float *value = t->values + slot * t->width + column;
-    sp_vec low, high = sp_vec_set(0);
-    if (live >= 2 * SP_LANES) {
-        low = sp_vec_load(value);
-        high = sp_vec_load(value + SP_LANES);
-    } else {
-        low = sp_vec_load_n(value, live < SP_LANES ? live : SP_LANES);
-        if (live > SP_LANES) high = sp_vec_load_n(value + SP_LANES, live - SP_LANES);
-    }
+    sp_vec low, high;
+    sp_vec_load_two(value, live, &low, &high);
     for (size_t r = row; r < row + n; r++) {
         sp_vec weight = sp_vec_set(t->scores[r][p]);
         sum[r][0] = sp_vec_fma(weight, low, sum[r][0]);
@@ -147,11 +141,7 @@ static inline __attribute__((always_inline)) void values(const task *t, const si
                 weigh_one(t, r, 1, column, live, t->last[r] + 1 + i, (size_t)t->branch[r][i], sum);
         for (size_t r = 0; r < n; r++) {
             sp_vec scale = sp_vec_set(inverse[r]);
-            float *out = t->out[r] + column;
-            sp_vec_store_n(out, sp_vec_mul(sum[r][0], scale), live < SP_LANES ? live : SP_LANES);
-            if (live > SP_LANES)
-                sp_vec_store_n(out + SP_LANES, sp_vec_mul(sum[r][1], scale),
-                               live - SP_LANES < SP_LANES ? live - SP_LANES : SP_LANES);
+            sp_vec_store_two(t->out[r] + column, sp_vec_mul(sum[r][0], scale), sp_vec_mul(sum[r][1], scale), live);
         }
     }
 }

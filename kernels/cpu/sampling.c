@@ -39,22 +39,30 @@ int32_t SP_CPU(argmax)(const float *scores, const float *noise, size_t count)
 {
     sp_vec top = sp_vec_set(-INFINITY);
     float largest = -INFINITY;
-    bool broken = false;
+    unsigned broken = 0;
     size_t i = 0;
     for (; i + SP_LANES <= count; i += SP_LANES) {
         sp_vec v = sp_vec_load(scores + i);
+        broken |= sp_vec_is_nan(v);
         if (noise) v = sp_vec_add(v, sp_vec_load(noise + i));
         top = sp_vec_max(top, v);
     }
     for (; i < count; i++) {
         float v = noise ? scores[i] + noise[i] : scores[i];
+        broken |= isnan(scores[i]) != 0;
         if (v > largest) largest = v;
     }
     float lanes = sp_vec_top(top);
     if (lanes > largest) largest = lanes;
-    for (i = 0; i < count; i++) broken |= isnan(scores[i]);
     if (broken) return -1;
-    for (i = 0; i < count; i++)
+    top = sp_vec_set(largest);
+    for (i = 0; i + SP_LANES <= count; i += SP_LANES) {
+        sp_vec v = sp_vec_load(scores + i);
+        if (noise) v = sp_vec_add(v, sp_vec_load(noise + i));
+        unsigned found = sp_vec_equal(v, top);
+        if (found) return (int32_t)i + __builtin_ctz(found);
+    }
+    for (; i < count; i++)
         if ((noise ? scores[i] + noise[i] : scores[i]) == largest) return (int32_t)i;
     return 0;
 }

@@ -84,14 +84,8 @@ static void weigh(const job *j, size_t row, size_t column, const float *scores, 
     for (size_t r = 0; r < GROUP; r++) sum[r][0] = sum[r][1] = sp_vec_set(0);
     for (size_t key = 0; key < j->n; key++) {
         const float *value = j->v + key * j->width + column;
-        sp_vec low, high = sp_vec_set(0);
-        if (live >= 2 * SP_LANES) {
-            low = sp_vec_load(value);
-            high = sp_vec_load(value + SP_LANES);
-        } else {
-            low = sp_vec_load_n(value, live < SP_LANES ? live : SP_LANES);
-            if (live > SP_LANES) high = sp_vec_load_n(value + SP_LANES, live - SP_LANES);
-        }
+        sp_vec low, high;
+        sp_vec_load_two(value, live, &low, &high);
         for (size_t r = 0; r < GROUP; r++) {
             sp_vec weight = sp_vec_set(scores[r * stride + key]);
             sum[r][0] = sp_vec_fma(weight, low, sum[r][0]);
@@ -100,11 +94,8 @@ static void weigh(const job *j, size_t row, size_t column, const float *scores, 
     }
     for (size_t r = 0; r < GROUP && row + r < j->n; r++) {
         sp_vec scale = sp_vec_set(inverse[r]);
-        float *out = j->out + (row + r) * j->width + column;
-        sp_vec_store_n(out, sp_vec_mul(sum[r][0], scale), live < SP_LANES ? live : SP_LANES);
-        if (live > SP_LANES)
-            sp_vec_store_n(out + SP_LANES, sp_vec_mul(sum[r][1], scale),
-                           live - SP_LANES < SP_LANES ? live - SP_LANES : SP_LANES);
+        sp_vec_store_two(j->out + (row + r) * j->width + column, sp_vec_mul(sum[r][0], scale),
+                         sp_vec_mul(sum[r][1], scale), live);
     }
 }
 

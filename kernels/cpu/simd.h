@@ -36,6 +36,9 @@ static inline sp_vec sp_vec_round(sp_vec a) { return _mm512_roundscale_ps(a,
                                                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline float sp_vec_sum(sp_vec a) { return _mm512_reduce_add_ps(a); }
 static inline float sp_vec_top(sp_vec a) { return _mm512_reduce_max_ps(a); }
+/* Bit i: of lane i, the lowest first. */
+static inline unsigned sp_vec_equal(sp_vec a, sp_vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline unsigned sp_vec_is_nan(sp_vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 /* a 2^n for whole n within the exponent range */
 static inline sp_vec sp_vec_scale2(sp_vec a, sp_vec n)
 {
@@ -84,6 +87,14 @@ static inline float sp_vec_top(sp_vec a)
     x = _mm_max_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
+static inline unsigned sp_vec_equal(sp_vec a, sp_vec b)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ));
+}
+static inline unsigned sp_vec_is_nan(sp_vec a)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
 static inline sp_vec sp_vec_scale2(sp_vec a, sp_vec n)
 {
     __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
@@ -95,6 +106,26 @@ static inline sp_vec sp_vec_load_bf16(const uint16_t *p)
 }
 
 #endif
+
+/* The n floats at p in two vectors; n may be more than fill both. */
+static inline void sp_vec_load_two(const float *p, size_t n, sp_vec *low, sp_vec *high)
+{
+    *high = sp_vec_set(0);
+    if (n >= 2 * SP_LANES) {
+        *low = sp_vec_load(p);
+        *high = sp_vec_load(p + SP_LANES);
+    } else {
+        *low = sp_vec_load_n(p, n < SP_LANES ? n : SP_LANES);
+        if (n > SP_LANES) *high = sp_vec_load_n(p + SP_LANES, n - SP_LANES);
+    }
+}
+
+/* The first n floats of two vectors to p. */
+static inline void sp_vec_store_two(float *p, sp_vec low, sp_vec high, size_t n)
+{
+    sp_vec_store_n(p, low, n < SP_LANES ? n : SP_LANES);
+    if (n > SP_LANES) sp_vec_store_n(p + SP_LANES, high, n - SP_LANES < SP_LANES ? n - SP_LANES : SP_LANES);
+}
 
 /* e^x for x <= 88: x = n ln 2 + r, e^r by its Taylor polynomial of degree 7 (relative error < 2 ulp); below -87, 0. */
 static inline sp_vec sp_vec_exp(sp_vec x)

@@ -286,31 +286,21 @@ static void dash_is_standard_input(void **state)
     sp_bytes_free(&bytes);
 }
 
-static size_t allocations_left;
-
-static void *failing_allocate(size_t bytes)
-{
-    if (allocations_left == 0) return NULL;
-    allocations_left--;
-    return aligned_alloc(64, bytes);
-}
-
 static void every_lost_allocation_is_reported(void **state)
 {
     (void)state;
     SP_TEST_OK(sp_file_write(in_folder("a"), "kept", 4, err));
     size_t before = count_entries();
     sp_status status = SP_ENOMEM;
-    sp_alloc_hook(failing_allocate);
     for (size_t n = 0; status != SP_OK && n < 100; n++) {
-        allocations_left = n;
+        sp_test_allow_allocations(n);
         sp_error error = {0};
         status = sp_file_write(in_folder("a"), "next", 4, &error);
         assert_true(status == SP_OK || status == SP_ENOMEM);
         assert_int_equal(count_entries(), before);
     }
     assert_int_equal(status, SP_OK);
-    allocations_left = 0;
+    sp_test_allow_allocations(0);
     sp_bytes bytes;
     assert_int_equal(sp_file_read(in_folder("a"), 10, &bytes, NULL), SP_ENOMEM);
     sp_alloc_hook(NULL);

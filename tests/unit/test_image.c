@@ -360,15 +360,6 @@ static void png_cut_or_changed_anywhere_is_refused(void **state)
     sp_release(png);
 }
 
-static size_t allocations_left;
-
-static void *failing_allocate(size_t bytes)
-{
-    if (allocations_left == 0) return NULL;
-    allocations_left--;
-    return aligned_alloc(64, bytes);
-}
-
 static void every_lost_allocation_is_reported(void **state)
 {
     (void)state;
@@ -382,8 +373,7 @@ static void every_lost_allocation_is_reported(void **state)
         in_folder(names[work]);
         for (size_t n = 0; status != SP_OK; n++) {
             assert_true(n < 200);
-            allocations_left = n;
-            sp_alloc_hook(failing_allocate);
+            sp_test_allow_allocations(n);
             sp_image image = {0};
             sp_error error = {0};
             status =

@@ -15,8 +15,7 @@ static char path[] = "/tmp/specular-journal-XXXXXX";
 static int enter(void **state)
 {
     (void)state;
-    int descriptor = mkstemp(path);
-    return descriptor < 0 || close(descriptor) != 0;
+    return sp_test_file_make(path);
 }
 
 static int leave(void **state)
@@ -208,15 +207,6 @@ static void full_disk_leaves_the_whole_records(void **state)
     assert_content("{\"text\":\"0123456789\"}\n{\"n\":1}\n");
 }
 
-static size_t allocations_left;
-
-static void *failing_allocate(size_t bytes)
-{
-    if (allocations_left == 0) return NULL;
-    allocations_left--;
-    return aligned_alloc(64, bytes);
-}
-
 static void every_lost_allocation_is_reported(void **state)
 {
     (void)state;
@@ -225,8 +215,7 @@ static void every_lost_allocation_is_reported(void **state)
     sp_status status = SP_ENOMEM;
     for (size_t n = 0; status != SP_OK; n++) {
         assert_true(n < 100);
-        allocations_left = n;
-        sp_alloc_hook(failing_allocate);
+        sp_test_allow_allocations(n);
         sp_journal *journal;
         status = sp_journal_open(&journal, path, NULL);
         if (status == SP_OK) {

@@ -13,8 +13,7 @@ static char path[] = "/tmp/specular-npz-XXXXXX";
 static int enter(void **state)
 {
     (void)state;
-    int descriptor = mkstemp(path);
-    return descriptor < 0 || close(descriptor) != 0;
+    return sp_test_file_make(path);
 }
 
 static int leave(void **state)

@@ -265,15 +265,6 @@ static void files_are_read(void **state)
     assert_non_null(strstr(error.message, path));
 }
 
-static size_t allocations_left;
-
-static void *failing_allocate(size_t bytes)
-{
-    if (allocations_left == 0) return NULL;
-    allocations_left--;
-    return aligned_alloc(64, bytes);
-}
-
 static void every_lost_allocation_is_reported(void **state)
 {
     (void)state;
@@ -281,8 +272,7 @@ static void every_lost_allocation_is_reported(void **state)
     sp_status status = SP_ENOMEM;
     for (size_t n = 0; status != SP_OK; n++) {
         assert_true(n < 100);
-        allocations_left = n;
-        sp_alloc_hook(failing_allocate);
+        sp_test_allow_allocations(n);
         sp_prompts p;
         sp_error error = {0};
         status = sp_prompts_parse(&p, "a.jsonl", text, sizeof text - 1, &error);

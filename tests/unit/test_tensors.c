@@ -448,15 +448,6 @@ static void missing_files_are_named(void **state)
     }
 }
 
-static size_t allocations_left;
-
-static void *failing_allocate(size_t bytes)
-{
-    if (allocations_left == 0) return NULL;
-    allocations_left--;
-    return aligned_alloc(64, bytes);
-}
-
 static void every_lost_allocation_is_reported(void **state)
 {
     (void)state;
@@ -465,8 +456,7 @@ static void every_lost_allocation_is_reported(void **state)
     sp_status status = SP_ENOMEM;
     for (size_t n = 0; status != SP_OK; n++) {
         assert_true(n < 100);
-        allocations_left = n;
-        sp_alloc_hook(failing_allocate);
+        sp_test_allow_allocations(n);
         sp_tensors *tensors;
         sp_error error = {0};
         status = sp_tensors_open(&tensors, folder, &error);

@@ -371,15 +371,6 @@ static void file_cut_anywhere_is_refused(void **state)
     assert_refused(sp_tokenizer_open(&tokenizer, DATA "absent.json", &error), SP_EFORMAT, &error, "No such file");
 }
 
-static size_t allocations_left;
-
-static void *failing_allocate(size_t bytes)
-{
-    if (allocations_left == 0) return NULL;
-    allocations_left--;
-    return aligned_alloc(64, bytes);
-}
-
 static void every_lost_allocation_is_reported(void **state)
 {
     (void)state;
@@ -390,8 +381,7 @@ static void every_lost_allocation_is_reported(void **state)
     sp_status status = SP_ENOMEM;
     for (size_t n = 0; status != SP_OK; n++) {
         assert_true(n < 200);
-        allocations_left = n;
-        sp_alloc_hook(failing_allocate);
+        sp_test_allow_allocations(n);
         sp_tokenizer *tokenizer;
         sp_error error = {0};
         size_t count = 0;

@@ -2,6 +2,7 @@
  * conditions of a pass, steps of chains, a whole picture from given noise, pixels. */
 #include <jansson.h>
 
+#include "base/arena.h"
 #include "decode/masked.h"
 #include "model/masked.h"
 #include "support.h"
@@ -482,6 +483,53 @@ static void test_threads_do_not_show(void **state)
     unload(&g);
 }
 
+static size_t n_allocations, fail_at;
+
+static void *counting_allocate(size_t bytes)
+{
+    return ++n_allocations == fail_at ? NULL : aligned_alloc(64, (bytes + 63) / 64 * 64);
+}
+
+static sp_status open_both(const golden *g, sp_masked **masked, sp_masked_context **context, sp_error *err)
+{
+    *context = NULL;
+    SP_TRY(sp_masked_open(masked, &g->config, g->tensors, sp_ops_find("auto"), false, err));
+    return sp_masked_context_open(context, *masked, NULL, err);
+}
+
+static void test_memory_is_taken_at_opening(void **state)
+{
+    golden g = load(*state);
+    sp_masked *masked;
+    sp_masked_context *context;
+    static float latents[MAX_TOKENS * MAX_DIM];
+    bool known[MAX_TOKENS] = {true};
+    int32_t position = 1, class_number = 0;
+    float share = 0.5f;
+    sp_model_prompt prompt = {&class_number, 1};
+    sp_latent_guidance guidance = {2, 1};
+    sp_alloc_hook(counting_allocate);
+    n_allocations = fail_at = 0;
+    SP_TEST_OK(open_both(&g, &masked, &context, err));
+    size_t needed = n_allocations;
+    sp_masked_model model = sp_masked_context_model(context);
+    SP_TEST_OK(model.ops->begin(model.state, &prompt, &guidance, err));
+    SP_TEST_OK(model.ops->condition(model.state, &(sp_masked_pass){known, latents, 1, &position, &share}, err));
+    assert_int_equal(n_allocations, needed);
+    sp_masked_context_close(context);
+    sp_masked_close(masked);
+    for (size_t i = 1; i <= needed && g.config.dim <= 64; i++) {
+        sp_error err = {0};
+        n_allocations = 0;
+        fail_at = i;
+        assert_int_equal(open_both(&g, &masked, &context, &err), SP_ENOMEM);
+        assert_null(context);
+        sp_masked_close(masked);
+    }
+    sp_alloc_hook(NULL);
+    unload(&g);
+}
+
 /* test_mar [FOLDER [KERNELS]]: another checkpoint with its golden.json, on one back end. */
 int main(int argc, char **argv)
 {
@@ -497,6 +545,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(test_one_stream, folder),
         cmocka_unit_test_prestate(test_bf16, folder),
         cmocka_unit_test_prestate(test_threads_do_not_show, folder),
+        cmocka_unit_test_prestate(test_memory_is_taken_at_opening, folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,3 +138,65 @@ END
     expect 3 "linear.weight.*(NaN|infinit|finite)" $draw
     absent t.json
 }
+
+# The sample model with continuous tokens, whose pictures are compared byte for byte.
+sample=$here/../../samples/emoji-latent
+
+has_sample() {
+    [ -f "$sample/config.json" ] && return
+    echo "skipped: no samples/emoji-latent"
+    return 1
+}
+
+case_sample_pictures() {
+    has_sample || return 0
+    local method
+    for method in ar mirror cspd; do
+        specular generate -q -m "$sample" -p "red heart" -s 1 --method $method --window 8 -o $method.png \
+            --map $method-map.png --report $method.report --tokens $method.json
+        [ -s $method-map.png ]
+        # The command in the picture makes it again, also on one thread.
+        specular inspect $method.png --as-command -m "$sample" > again
+        grep -q -- "--method=$method" again
+        mkdir again-$method
+        (cd again-$method && bash -c "$(cat ../again) -q -t 1")
+        same $method.png again-$method/$method.png
+    done
+    differ ar.png mirror.png
+    python3 -c "
+import json
+ar, mirror = json.load(open('ar.report')), json.load(open('mirror.report'))
+assert ar['nfe'] == 64 and mirror['nfe'] < 48, (ar['nfe'], mirror['nfe'])
+assert mirror['latency_ms']['condition'] + mirror['latency_ms']['chain'] <= mirror['latency_ms']['decode'] + 0.01
+t = json.load(open('mirror.json'))
+assert len(t) == 64 and all(len(x) == 16 for x in t)"
+}
+
+case_sample_commands() {
+    has_sample || return 0
+    printf 'red heart\ncat face\n' > p.txt
+    specular bench -q -m "$sample" -f p.txt --window 8 -r 1 --warmup 0 --output-format json > t.json
+    python3 -c "
+import json
+rows = json.load(open('t.json'))
+assert [(r['method'], r['exactness']) for r in rows] == [('ar', 'identical'), ('mirror', 'exact')], rows
+assert rows[0]['tokens_identical'] == rows[0]['tokens'] == 128 and rows[1]['tokens_identical'] < 128, rows"
+    specular render -q -m "$sample" -f p.txt --output-dir out --tokens tokens --window 8
+    specular generate -q -m "$sample" -p "red heart" -s 0 --window 8 --tokens one.json -o one.png
+    same out/000001.png one.png
+    same tokens/000001.json one.json
+    specular eval -q -m "$sample" -f p.txt --methods mirror,cspd-released --window 8 --output-dir study
+    python3 -c "
+import json
+rows = {r['setting'] if 'setting' in r else r['name']: r for r in json.load(open('study/results.json'))['results']}
+for name in ('ar', 'mirror', 'cspd-released'):
+    r = rows[name]
+    for key in ('nll', 'nll_excess', 'code_divergence', 'total_variation_at_least'):
+        assert r[key] is None, (name, key, r[key])
+    assert r['nfe']['value'] > 0 and r['token_identity'] is not None, r
+assert rows['cspd-released']['total_variation_at_most'] is None
+assert rows['mirror']['total_variation_at_most']['value'] == 0 and rows['ar']['token_identity']['value'] == 1"
+    specular info -m "$sample" > info
+    grep -q "pictures by kl" info
+    grep -q "^drafter *[0-9]" info
+}

@@ -1,11 +1,12 @@
 /* Models with continuous tokens against the PyTorch that they come from (golden.json, see README.md): features of the
- * transformer, velocities and means of the diffusion head, whole chains; in float on every back end.
+ * transformer, velocities and means of the diffusion head, whole chains, pixels; in float on every back end.
  *
  * Tolerance: golden.json says how far each is in float, as PyTorch sums and with every sum of a product W x run in one
  * chain as row invariance asks, from the same code in double. Ours are as far: twice that. */
 #include "io/json.h"
 #include "io/tensors.h"
 #include "model/latent.h"
+#include "specular.h"
 #include "support.h"
 
 enum { WINDOW = 16, MOST_LATENTS = 64, MOST_DIM = 2048, MOST_PROMPT = 64 };
@@ -297,6 +298,56 @@ static void test_steps(void **state)
     if (!steps) skip();
 }
 
+/* Pixels of two decoders within 2 pixel_error of each other differ by one level in a share of up to 4 * 127.5 times
+ * pixel_error of the values on average (test_golden.c). Latents of the picture in bytes are compared as they are.
+ * PyTorch sums in 16 chains where these back ends have one, and rounding errors grow with the root of a chain's length:
+ * 4 latent_error and its own. */
+static void test_codec(void **state)
+{
+    enum { MOST_PIXELS = 1 << 20 };
+    golden g = load(*state);
+    const json_t *picture = json_object_get(g.root, "picture_rgb_0_255"), *encoded = json_object_get(g.root, "encoded");
+    size_t n = json_array_size(picture);
+    uint8_t *expected = malloc(MOST_PIXELS), *rgb = malloc(MOST_PIXELS);
+    assert_non_null(expected);
+    assert_non_null(rgb);
+    assert_in_range(n, 0, MOST_PIXELS);
+    for (size_t i = 0; i < n; i++) expected[i] = (uint8_t)json_integer_value(json_array_get(picture, i));
+    for (const char *const *kernels = sp_ops_names(); picture && *kernels; kernels++) {
+        sp_engine *engine;
+        sp_session *session;
+        sp_engine_options options = sp_engine_defaults();
+        options.model = g.folder;
+        options.dtype = "f32";
+        options.kernels = *kernels;
+        SP_TEST_OK(sp_engine_open(&engine, &options, err));
+        SP_TEST_OK(sp_session_open(&session, engine, err));
+        sp_model_info info = sp_engine_info(engine);
+        assert_int_equal(info.width * info.height * 3, n);
+        SP_TEST_OK(sp_latents_to_pixels(session, g.latents + g.dim, rgb, err));
+        size_t differing = 0;
+        for (size_t i = 0; i < n; i++) {
+            assert_true(abs((int)rgb[i] - (int)expected[i]) <= 1);
+            differing += rgb[i] != expected[i];
+        }
+        print_message("%s, %s: %zu of %zu values differ by one level\n", g.folder, *kernels, differing, n);
+        assert_true((double)differing <= 3 + 3 * 4 * 127.5 * error_of(&g, "pixel_error") * (double)n);
+        float *latents = sp_test_alloc(g.n * g.dim);
+        double worst = 0;
+        SP_TEST_OK(sp_pixels_to_latents(session, expected, latents, err));
+        for (size_t i = 0; i < g.n; i++)
+            worst = fmax(worst, difference(latents + i * g.dim, json_array_get(encoded, i), g.dim));
+        check(&g, *kernels, "latents of pixels", worst, 2.5 * error_of(&g, "latent_error"));
+        sp_test_free(latents, g.n * g.dim);
+        sp_session_close(session);
+        sp_engine_close(engine);
+    }
+    free(expected);
+    free(rgb);
+    release(&g);
+    if (!picture) skip();
+}
+
 /* test_latent [FOLDER]: another checkpoint with its golden.json. */
 int main(int argc, char **argv)
 {
@@ -305,6 +356,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(test_features, folder),
         cmocka_unit_test_prestate(test_chains, folder),
         cmocka_unit_test_prestate(test_steps, folder),
+        cmocka_unit_test_prestate(test_codec, folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

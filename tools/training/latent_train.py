@@ -161,7 +161,8 @@ def train_transformer(run, config, label, total, data):
     for step in range(first, 0 if args.export_only else total):
         prefix, latents = data.batch(step, args.latent_batch)
         torch.manual_seed(seed * 1000003 + step)
-        prefix[torch.rand(len(prefix)) < 0.1] = config["text"]["pad_id"]
+        dropped = torch.rand(len(prefix)) < 0.1
+        prefix[dropped.to(prefix.device)] = config["text"]["pad_id"]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, total, 1.5e-3)
         with run.autocast():

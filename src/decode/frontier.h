@@ -9,7 +9,7 @@
  * its guess is right beside the first one. */
 #include "acceptance/accept.h"
 
-enum { SP_BRANCH_LENGTH = 16 }; /* most rows of the first branch */
+enum { SP_BRANCH_LENGTH = 20 }; /* most rows of the first branch */
 
 typedef struct sp_frontier {
     size_t n_guesses, n_branches, n;

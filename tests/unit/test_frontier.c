@@ -59,10 +59,10 @@ static void lengths(void **state)
 {
     (void)state;
     static memory m;
-    static const size_t full[SP_MAX_GUESSES] = {16, 8, 5, 4, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1};
+    static const size_t full[SP_MAX_GUESSES] = {20, 10, 6, 5, 4, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1};
     sp_frontier f = grown(&m, 64, SP_MAX_GUESSES, MOST);
     for (size_t b = 0; b < SP_MAX_GUESSES; b++) assert_int_equal(f.length[b], full[b]);
-    assert_int_equal(f.n, 64 + 49);
+    assert_int_equal(f.n, 64 + 61);
     f = grown(&m, 100, SP_MAX_GUESSES, MOST);
     assert_int_equal(f.n_branches, SP_MAX_GUESSES);
     assert_int_equal(f.length[0], 8);

@@ -265,6 +265,39 @@ static void rows_alone_and_together(void **state)
     free_checkpoint(&c);
 }
 
+typedef struct shared {
+    const opened *o;
+    float *out; /* [ROWS, DIM] */
+} shared;
+
+static void share(void *arguments, int thread, int n_threads)
+{
+    const shared *s = arguments;
+    size_t first, last;
+    sp_pool_share(ROWS, 1, thread, n_threads, &first, &last);
+    for (size_t i = 0; i < 300; i++)
+        step(s->o, 0, everyone + first, last - first, 2, NULL, thread, s->out + first * DIM);
+}
+
+/* Threads step rows of their own at the same time, each with its scratch. */
+static void threads_at_once(void **state)
+{
+    (void)state;
+    checkpoint c = make();
+    finish(&c);
+    opened o = open_head(&c, "auto", true, STEPS, 4);
+    float all[ROWS * DIM], parts[ROWS * DIM];
+    condition(&o, 0, ROWS, 2, 3);
+    step(&o, 0, everyone, ROWS, 2, NULL, 0, all);
+    for (size_t i = 0; i < 4; i++) {
+        memset(parts, 0, sizeof parts);
+        sp_pool_run(o.pool, share, &(shared){&o, parts});
+        same_bits("threads at once", parts, all, ROWS * DIM);
+    }
+    close_head(o);
+    free_checkpoint(&c);
+}
+
 /* Scale 1 is the conditional stream alone to the bit; other scales lie on the line through scales 0 and 1. A mean is
  * below 8 here and each of three is rounded a few times. */
 static void guidance(void **state)
@@ -351,6 +384,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zero_modulation), cmocka_unit_test(table_or_not), cmocka_unit_test(rows_alone_and_together),
+        cmocka_unit_test(threads_at_once),
         cmocka_unit_test(guidance), cmocka_unit_test(velocity_table), cmocka_unit_test(velocity_reaches_the_data)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,7 +123,7 @@ sp_status sp_chain_finite(const sp_chain_decoder *d, size_t first, size_t n, con
     if (bad == n) return SP_OK;
     return SP_FAIL(err, SP_EFORMAT,
                    "token %zu: its chain of %zu steps ended in a number that is not finite; check the checkpoint's "
-                   "numbers, --cfg and --temperature",
+                   "numbers, --cfg-scale and --temperature",
                    first + bad, d->n_steps);
 }
 

@@ -101,7 +101,7 @@ int main(int argc, char **argv)
     options.threads = 1;
     if (sp_engine_open(&engine, &options, &err) || sp_session_open(&session, engine, &err)) return fail(err.message);
     seen.rule = sp_chain_find("mirror");
-    int status = session->latent ? measure(session, prompts, (size_t)window, &err) : fail("the model's tokens are codes");
+    int status = session->latent ? measure(session, prompts, (size_t)window, &err) : fail("its tokens are codes");
     sp_session_close(session);
     sp_engine_close(engine);
     fclose(prompts);

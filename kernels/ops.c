@@ -26,6 +26,7 @@ static const char *names[N_TABLES + 1];
 
 #if defined(SP_HAVE_avx2)
 
+#ifdef SP_HAVE_amx
 /* AMX tiles are off until a process asks the kernel for them: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA). */
 static bool amx_permitted(void)
 {
@@ -33,22 +34,27 @@ static bool amx_permitted(void)
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
+static bool amx_there(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    bool tiles = d >> 24 & 1, tiles_bf16 = d >> 22 & 1;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d)) return false;
+    bool rounds = a >> 5 & 1; /* AVX512_BF16 */
+    return tiles && tiles_bf16 && rounds && amx_permitted();
+}
+#endif
+
 static int best_table(void)
 {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return REF;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return AVX2;
-    unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return AVX512;
-    bool tiles = d >> 24 & 1, tiles_bf16 = d >> 22 & 1;
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d)) return AVX512;
-    bool rounds = a >> 5 & 1; /* AVX512_BF16 */
 #ifdef SP_HAVE_amx
-    return tiles && tiles_bf16 && rounds && amx_permitted() ? AMX : AVX512;
-#else
-    return AVX512;
+    if (amx_there()) return AMX;
 #endif
+    return AVX512;
 }
 
 #else

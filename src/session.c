@@ -1,8 +1,8 @@
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 #include "acceptance/groups.h"
+#include "base/clock.h"
 #include "session.h"
 
 size_t sp_session_window(const sp_engine *e)
@@ -140,13 +140,6 @@ static sp_relaxation relaxation_of(sp_session *s, const sp_request *r)
     return out;
 }
 
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
 static sp_status decode_codes(sp_session *s, const sp_request *r, const sp_model_prompt *prompt, sp_error *err)
 {
     sp_decode_plan plan = {
@@ -186,15 +179,15 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     SP_TRY(sp_request_check(s->engine, r, err));
     const sp_method *method = sp_method_find(r->method, s->latent != NULL);
     if (method->needs_drafter) SP_TRY(open_drafting(s, err));
-    double start = now_ms();
+    double start = sp_clock_ms();
     sp_result *to = &s->result;
     *to = (sp_result){.method = method->name, .exactness = method->exactness};
     sp_model_prompt prompt;
     SP_TRY(sp_session_prompt(s, r, &prompt, err));
     SP_TRY(s->latent ? sp_session_decode_latent(s, r, &prompt, err) : decode_codes(s, r, &prompt, err));
-    double decoded = now_ms();
+    double decoded = sp_clock_ms();
     if (r->pixels) SP_TRY(draw_pixels(s, err));
-    double finished = now_ms();
+    double finished = sp_clock_ms();
     to->width = s->codec ? sp_codec_width(s->codec) : 0;
     to->height = s->codec ? sp_codec_height(s->codec) : 0;
     to->vq_ms = finished - decoded;

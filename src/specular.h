@@ -86,8 +86,8 @@ typedef struct sp_model_info {
     size_t n_codes, rows, columns, width, height;
     size_t n_features;       /* of a picture, see sp_pixels_to_features; 0: the checkpoint has no encoder */
     size_t layers, dim, heads, kv_heads, head_dim;
-    size_t weight_bytes;     /* transformer and codec as held in memory */
-    size_t session_bytes;    /* KV, window, scratch and codec buffers of one session */
+    size_t weight_bytes;     /* of the transformer and the diffusion head, as held in memory */
+    size_t session_bytes;    /* KV, window, scratch and the codec, its weights included, of one session */
     size_t kv_bytes;         /* of which KV */
     size_t prefix_limit;     /* tokens of a prompt that the model reads; the rest is cut */
     int threads;

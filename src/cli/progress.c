@@ -6,17 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli/interrupt.h"
 
 /* A terminal shows ten states a second at no cost that can be measured; a pass may take less than a millisecond. */
 static const double interval_s = 0.1;
 
-static double now_s(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
+static double now_s(void) { return sp_clock_ms() * 1e-3; }
 
 void sp_progress_open(sp_progress_view *view, const char *name, size_t pictures, bool quiet)
 {

@@ -1,17 +1,11 @@
 #include "decode/chain.h"
 
+#include <math.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "decode/chain_pass.h"
-
-double sp_chain_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
 
 static void take(sp_chain_decoder *d)
 {
@@ -94,7 +88,7 @@ size_t sp_chain_decoder_bytes(const sp_chain_decoder *d) { return d->memory->are
 sp_status sp_chain_feed(sp_chain_decoder *d, const sp_latent_model *model, size_t first, size_t n, size_t *fed,
                         size_t *at, sp_error *err)
 {
-    double before = sp_chain_now();
+    double before = sp_clock_ms();
     size_t start = *fed == 0 ? 0 : *fed + 1 < first ? *fed + 1 : first;
     while (first + n - start > d->max_window) {
         size_t some = first - start < d->max_window ? first - start : d->max_window;
@@ -104,7 +98,7 @@ sp_status sp_chain_feed(sp_chain_decoder *d, const sp_latent_model *model, size_
     SP_TRY(model->ops->condition(model->state, start, first + n - start, d->latents + start * d->dim - d->dim, err));
     *at = first - start;
     *fed = first + n - 1;
-    d->condition_ms += sp_chain_now() - before;
+    d->condition_ms += sp_clock_ms() - before;
     return SP_OK;
 }
 
@@ -149,6 +143,21 @@ static sp_status check_noise(const sp_latent_model *model, const sp_chain_plan *
     return SP_OK;
 }
 
+sp_status sp_chain_check_drafting(const sp_chain_plan *plan, bool drafter, size_t most, sp_error *err)
+{
+    const sp_chain_settings *s = &plan->settings;
+    if (!plan->rule->needs_drafter) return SP_OK;
+    if (!drafter)
+        return SP_FAIL(err, SP_EARG, "%s: drafts come from a second model and there is none", plan->rule->name);
+    if (s->gamma < 1 || s->gamma > most)
+        return SP_FAIL(err, SP_EARG, "gamma %zu: expected 1 to %zu", s->gamma, most);
+    if (!(s->prefill >= 0 && s->prefill <= 1))
+        return SP_FAIL(err, SP_EARG, "prefill %g: expected 0 to 1", (double)s->prefill);
+    if (!(s->tolerance >= 0 && isfinite(s->tolerance)))
+        return SP_FAIL(err, SP_EARG, "tolerance %g: expected 0 or more", (double)s->tolerance);
+    return SP_OK;
+}
+
 static sp_status check_plan(const sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan,
                             sp_error *err)
 {
@@ -161,16 +170,7 @@ static sp_status check_plan(const sp_chain_decoder *d, const sp_latent_model *mo
     if (s->path_front && rule->front && !model->fixed_deviation)
         return SP_FAIL(err, SP_EARG, "front path: this model's deviations depend on the state; use --front %s",
                        rule->name);
-    if (!rule->needs_drafter) return SP_OK;
-    if (!plan->drafter || !plan->drafter->ops)
-        return SP_FAIL(err, SP_EARG, "%s: drafts come from a second model and there is none", rule->name);
-    if (s->gamma < 1 || s->gamma + rule->bonus > d->max_window)
-        return SP_FAIL(err, SP_EARG, "gamma %zu: expected 1 to %zu", s->gamma, d->max_window - rule->bonus);
-    if (!(s->prefill >= 0 && s->prefill <= 1))
-        return SP_FAIL(err, SP_EARG, "prefill %g: expected 0 to 1", (double)s->prefill);
-    if (!(s->tolerance >= 0 && isfinite(s->tolerance)))
-        return SP_FAIL(err, SP_EARG, "tolerance %g: expected 0 or more", (double)s->tolerance);
-    return SP_OK;
+    return sp_chain_check_drafting(plan, plan->drafter && plan->drafter->ops, d->max_window - rule->bonus, err);
 }
 
 /* Positions of the next pass. */
@@ -194,10 +194,10 @@ sp_status sp_chain_decode(sp_chain_decoder *d, const sp_latent_model *model, con
     SP_TRY(check_plan(d, model, plan, err));
     sp_chain_reset(d);
     const sp_latent_model *drafter = plan->rule->needs_drafter ? plan->drafter : NULL;
-    double start = sp_chain_now();
+    double start = sp_clock_ms();
     SP_TRY(model->ops->begin(model->state, &plan->prompt, &plan->guidance, err));
     if (drafter) SP_TRY(drafter->ops->begin(drafter->state, &plan->prompt, &plan->guidance, err));
-    double begun = sp_chain_now();
+    double begun = sp_clock_ms();
     d->prefill_ms = begun - start;
     size_t alone = drafter ? (size_t)((double)plan->settings.prefill * (double)d->n_positions) : 0;
     for (size_t first = 0, n_final = 0; first < d->n_positions; first += n_final) {
@@ -211,7 +211,7 @@ sp_status sp_chain_decode(sp_chain_decoder *d, const sp_latent_model *model, con
         if (n_final < 1 || n_final > n)
             return SP_FAIL(err, SP_EBUG, "%s: %zu of %zu rows are final", plan->rule->name, n_final, n);
         count(d, first, n_final);
-        d->decode_ms = sp_chain_now() - begun;
+        d->decode_ms = sp_clock_ms() - begun;
         /* As in decode.c: the next window may follow from what is final and from load, never from drafts. */
         if (plan->rule->drafts && !drafter && n == asked)
             sp_pacer_record(&d->pacer, n, n_final, d->condition_ms + d->chain_ms - before);

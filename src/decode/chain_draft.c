@@ -1,6 +1,7 @@
 /* A pass whose drafts are the tokens of a second model. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "decode/chain_pass.h"
 
 /* The law and the state of the drafter's last step, where the path of the position would be. */
@@ -15,14 +16,14 @@ static void run_chains(sp_chain_decoder *d, const sp_latent_model *model, const 
                        sp_draw_purpose purpose, size_t first, size_t n, size_t at)
 {
     sp_chain_memory *m = d->memory;
-    double before = sp_chain_now();
+    double before = sp_clock_ms();
     sp_chain_start(d, plan, purpose, first, n);
     for (size_t j = 0; j < n; j++) m->row[j] = (int32_t)(at + j);
     sp_chain_own own = {m->draw, purpose, d->dim};
     sp_chain_run(&(sp_chain_rows_run){.model = model, .pool = m->pool, .n = n, .row = m->row, .state = m->state,
                                       .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
                                       .user = &own});
-    d->chain_ms += sp_chain_now() - before;
+    d->chain_ms += sp_clock_ms() - before;
 }
 
 static sp_status draft(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan, size_t position,

@@ -20,7 +20,9 @@ struct sp_chain_memory {
     size_t fed, drafter_fed; /* tokens before this one were fed to the models and have not changed since */
 };
 
-double sp_chain_now(void); /* ms */
+/* What a rule with a second model needs: that there is one, and settings in range, of gamma 1 to most. */
+SP_CHECK sp_status sp_chain_check_drafting(const sp_chain_plan *plan, bool drafter, size_t most, sp_error *err);
+
 void sp_chain_reset(sp_chain_decoder *d);
 
 /* Feeds model the tokens before first that it lacks and the n - 1 from first on; row *at of its conditions is that of

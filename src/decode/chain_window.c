@@ -1,6 +1,7 @@
 /* A pass whose drafts are the last tokens of its own positions. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "decode/chain_pass.h"
 
 /* Rows of a run: row i is position first + base + i; those below n_paths of the window have a path. */
@@ -125,9 +126,9 @@ sp_status sp_chain_window_pass(sp_chain_decoder *d, const sp_latent_model *model
     for (size_t position = known; position + 1 < first + n; position++) fill(d, plan->draft_init, position);
     m->fed = first;
     SP_TRY(sp_chain_feed(d, model, first, n, &m->fed, &at, err));
-    double before = sp_chain_now();
+    double before = sp_clock_ms();
     run_chains(d, model, plan, first, n, n_paths);
-    d->chain_ms += sp_chain_now() - before;
+    d->chain_ms += sp_clock_ms() - before;
     SP_TRY(sp_chain_finite(d, first, n, m->state, err));
     model->ops->project(model->state, n, m->state, d->latents + first * d->dim);
     *n_final = plan->rule->commit(m->kept, n);

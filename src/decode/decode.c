@@ -1,18 +1,11 @@
 #include "decode/decode.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "decode/tree_pass.h"
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
 
 static void take(sp_decoder *d)
 {
@@ -170,9 +163,9 @@ static sp_status pass(sp_decoder *d, const sp_model *model, const sp_decode_plan
         d->laws[*known % d->max_window].kind = draft.kind;
     }
     sp_frontier_grow(&d->frontier, d->tokens + first, n, d->max_window);
-    double before = now_ms();
+    double before = sp_clock_ms();
     SP_TRY(score(d, model, plan, first, err));
-    *ms = now_ms() - before;
+    *ms = sp_clock_ms() - before;
     sp_accept_window window = {.position = first, .pass = (uint32_t)d->passes, .n_rows = n,
                                .n_drafts = *known < first + n ? n - 1 : n, .n_codes = d->n_codes, .rows = d->rows,
                                .drafts = d->tokens + first, .tokens = d->settled, .sampling = &plan->sampling,
@@ -226,9 +219,9 @@ static sp_status begin(const sp_model *model, const sp_decode_plan *plan, sp_err
 sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *plan, sp_error *err)
 {
     reset(d);
-    double start = now_ms();
+    double start = sp_clock_ms();
     SP_TRY(begin(model, plan, err));
-    double begun = now_ms(), ms = 0;
+    double begun = sp_clock_ms(), ms = 0;
     for (size_t first = 0, known = 0, n_final = 0; first < d->n_positions; first += n_final) {
         size_t n = rows_of(d, plan), asked = n;
         if (n > d->max_window) n = d->max_window;
@@ -236,7 +229,7 @@ sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *
         if (plan->rule->walk) SP_TRY(sp_tree_pass(d, model, plan, first, n, &n_final, err));
         else SP_TRY(pass(d, model, plan, first, n, &known, &n_final, &ms, err));
         count(d, first, n_final);
-        d->decode_ms = now_ms() - begun;
+        d->decode_ms = sp_clock_ms() - begun;
         /* The next window may follow from what is final and from load, never from drafts, or the law of an exact rule
          * is lost: so the time is that of the model, which takes any tokens alike, without the rule's. */
         if (plan->rule->drafts && !plan->rule->walk && n == asked) sp_pacer_record(&d->pacer, n, n_final, ms);

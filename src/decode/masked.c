@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "acceptance/arithmetic.h"
+#include "base/clock.h"
 #include "decode/chain_pass.h"
 
 struct sp_masked_memory {
@@ -168,9 +169,9 @@ static void settle(sp_chain_decoder *d, const turn *t, size_t at, size_t n)
 static sp_status run(sp_chain_decoder *d, const turn *t, sp_error *err)
 {
     sp_masked_pass pass = {t->known, d->latents, t->n, t->positions, t->share};
-    double start = sp_chain_now();
+    double start = sp_clock_ms();
     SP_TRY(t->model->ops->condition(t->model->state, &pass, err));
-    double conditioned = sp_chain_now();
+    double conditioned = sp_clock_ms();
     for (size_t at = 0; at < t->n; at += d->max_window) {
         size_t n = t->n - at < d->max_window ? t->n - at : d->max_window;
         SP_TRY(run_chains(d, t, at, n, err));
@@ -178,7 +179,7 @@ static sp_status run(sp_chain_decoder *d, const turn *t, sp_error *err)
     }
     for (size_t i = 0; i < t->n; i++) t->known[t->positions[i]] = true;
     d->condition_ms += conditioned - start;
-    d->chain_ms += sp_chain_now() - conditioned;
+    d->chain_ms += sp_clock_ms() - conditioned;
     return SP_OK;
 }
 
@@ -204,36 +205,27 @@ static sp_status draft(sp_masked_decoder *d, const sp_masked_plan *plan, size_t 
 static sp_status check(const sp_masked_decoder *d, const sp_masked_plan *plan, sp_error *err)
 {
     const sp_chain_ops *rule = plan->chain.rule;
-    const sp_chain_settings *s = &plan->chain.settings;
     size_t all = d->chains->n_positions;
     if (rule->compares)
         return SP_FAIL(err, SP_EARG, "--method %s: this model sees both sides of a token, so every conditional costs a "
                        "pass of its own and there is nothing to win; use ar or cspd-released", rule->name);
     if (plan->passes < 1 || plan->passes > all)
         return SP_FAIL(err, SP_EARG, "--passes %zu: expected 1 to %zu, the tokens of a picture", plan->passes, all);
-    if (!rule->needs_drafter) return SP_OK;
-    if (!plan->drafter || !plan->drafter->ops)
-        return SP_FAIL(err, SP_EARG, "%s: drafts come from a second model and there is none", rule->name);
-    if (s->gamma < 1) return SP_FAIL(err, SP_EARG, "gamma 0: expected 1 or more");
-    if (!(s->prefill >= 0 && s->prefill <= 1))
-        return SP_FAIL(err, SP_EARG, "prefill %g: expected 0 to 1", (double)s->prefill);
-    if (!(s->tolerance >= 0 && isfinite(s->tolerance)))
-        return SP_FAIL(err, SP_EARG, "tolerance %g: expected 0 or more", (double)s->tolerance);
-    return SP_OK;
+    return sp_chain_check_drafting(&plan->chain, plan->drafter && plan->drafter->ops, all, err);
 }
 
 static sp_status begin(sp_masked_decoder *d, const sp_masked_plan *plan, sp_error *err)
 {
     sp_masked_memory *m = d->memory;
     const sp_chain_plan *c = &plan->chain;
-    double start = sp_chain_now();
+    double start = sp_clock_ms();
     sp_chain_reset(d->chains);
     memset(m->known, 0, d->chains->n_positions * sizeof *m->known);
     sp_masked_order(c->seed, c->image, d->chains->n_positions, m->order);
     SP_TRY(plan->model->ops->begin(plan->model->state, &c->prompt, &c->guidance, err));
     if (c->rule->needs_drafter)
         SP_TRY(plan->drafter->ops->begin(plan->drafter->state, &c->prompt, &c->guidance, err));
-    d->chains->prefill_ms = sp_chain_now() - start;
+    d->chains->prefill_ms = sp_clock_ms() - start;
     return SP_OK;
 }
 
@@ -253,7 +245,7 @@ sp_status sp_masked_decode(sp_masked_decoder *d, const sp_masked_plan *plan, sp_
     sp_masked_memory *m = d->memory;
     size_t all = d->chains->n_positions, left = all, k = 0, n;
     size_t alone = c->rule->needs_drafter ? (size_t)((double)c->settings.prefill * (double)plan->passes) : plan->passes;
-    double start = sp_chain_now();
+    double start = sp_clock_ms();
     while (left > 0) {
         if (k >= alone) {
             SP_TRY(draft(d, plan, &k, &left, &n, err));
@@ -262,7 +254,7 @@ sp_status sp_masked_decode(sp_masked_decoder *d, const sp_masked_plan *plan, sp_
             SP_TRY(run(d->chains, &(turn){plan, plan->model, m->known, m->positions, m->share, n, false}, err));
         }
         count(d, n);
-        d->chains->decode_ms = sp_chain_now() - start;
+        d->chains->decode_ms = sp_clock_ms() - start;
         sp_progress progress = {all - left, all, d->chains->passes, d->chains->pass_of_token};
         if (c->progress && !c->progress(c->user, &progress))
             return SP_FAIL(err, SP_ECANCELLED, "interrupted after %zu of %zu tokens", all - left, all);

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/philox.h"
 #include "bench.h"
 
@@ -40,9 +41,7 @@ void bench_fail(const char *what)
 
 static double now_us(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+    return sp_clock_ms() * 1e3;
 }
 
 static int by_value(const void *a, const void *b)

@@ -62,6 +62,7 @@ typedef struct method {
     const char *name;
     int window;
     const char *front;
+    int gamma; /* 0: the default */
 } method;
 
 static const sp_result *draw(setup *s, const method *m, float cfg_scale, uint64_t seed)
@@ -74,6 +75,7 @@ static const sp_result *draw(setup *s, const method *m, float cfg_scale, uint64_
     request.method = m->name;
     request.window = m->window;
     if (m->front) request.front = m->front;
+    if (m->gamma) request.gamma = m->gamma;
     request.cfg_scale = cfg_scale;
     request.pixels = false;
     SP_TEST_OK(sp_generate(s->session, &request, &result, err));
@@ -164,10 +166,10 @@ static distances compare_drawn(const drawn *a, const drawn *b)
 static void methods_have_the_law_of_ar(void **state)
 {
     (void)state;
-    static const method plain = {"ar", 1}, methods[] = {{"mirror", 16}, {"cspd", 0}};
+    static const method plain = {"ar", 1}, methods[] = {{"mirror", 16}, {"cspd", 0, NULL, 2}};
     if (!laws_are_asked_for()) skip();
     setup s;
-    open_model(&s, 0);
+    open_model(&s, 1);
     for (int c = 0; c < 2; c++) {
         float cfg_scale = c ? 2 : 1;
         drawn expected = draw_all(&s, &plain, cfg_scale, 1000000);
@@ -193,7 +195,7 @@ static void another_law_is_seen(void **state)
     static const method mirror = {"mirror", 16};
     if (!laws_are_asked_for()) skip();
     setup s;
-    open_model(&s, 0);
+    open_model(&s, 1);
     drawn a = draw_all(&s, &mirror, 1, 3000000), b = draw_all(&s, &mirror, 1.5f, 4000000);
     distances d = compare_drawn(&a, &b);
     print_message("cfg 1 and 1.5: numbers %.2f, lines %.2f\n", d.number, d.line);

@@ -4,59 +4,86 @@
 #include <math.h>
 #include <string.h>
 
-/* Jacobi converges quadratically at the end; matrices of a thousand rows take about ten sweeps. */
-enum { MOST_SWEEPS = 60 };
+#include "base/arena.h"
 
-static double squares(const double *a, size_t n, int diagonal)
+static double dot(const double *x, const double *y, size_t n)
 {
     double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++)
-            if ((i == j) == diagonal) sum += a[i * n + j] * a[i * n + j];
+    for (size_t i = 0; i < n; i++) sum += x[i] * y[i];
     return sum;
 }
 
-/* (x, y) = (c x - s y, s x + c y) for two rows. */
-static void rotate(double *x, double *y, size_t n, double c, double s)
+/* out [k] = A v for the leading k rows of a. */
+static void multiply(const double *a, size_t n, size_t k, const double *v, double *out)
 {
-    for (size_t k = 0; k < n; k++) {
-        double before = x[k];
-        x[k] = c * before - s * y[k];
-        y[k] = s * before + c * y[k];
+    memset(out, 0, k * sizeof *out);
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < i; j++) out[j] += a[i * n + j] * v[i];
+        out[i] += dot(a + i * n, v, i + 1);
     }
 }
 
-/* Makes a[p][q] zero: rows p and q turn, then columns p and q. */
-static void annihilate(double *a, size_t n, size_t p, size_t q, double *vectors)
+/* Turns row k before the diagonal into one number beside it, which is returned: A becomes H A H for the reflection
+ * H = 1 - scale v v^T of the leading k rows, and so A - v w^T - w v^T. v takes the place of row k; w [k] is scratch. */
+static double reflect(double *a, size_t n, size_t k, double *w)
 {
-    double apq = a[p * n + q];
-    if (apq == 0) return;
-    double theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-    double t = (theta >= 0 ? 1 : -1) / (fabs(theta) + sqrt(theta * theta + 1));
-    double c = 1 / sqrt(t * t + 1), s = t * c;
-    rotate(a + p * n, a + q * n, n, c, s);
-    for (size_t k = 0; k < n; k++) {
-        double x = a[k * n + p], y = a[k * n + q];
-        a[k * n + p] = c * x - s * y;
-        a[k * n + q] = s * x + c * y;
-    }
-    a[p * n + q] = a[q * n + p] = 0;
-    if (vectors) rotate(vectors + p * n, vectors + q * n, n, c, s);
+    double *v = a + k * n, length = sqrt(dot(v, v, k));
+    if (length == 0) return 0;
+    double beside = v[k - 1] > 0 ? -length : length, scale = 1 / (length * (length + fabs(v[k - 1])));
+    v[k - 1] -= beside;
+    multiply(a, n, k, v, w);
+    double half = scale * scale / 2 * dot(v, w, k);
+    for (size_t i = 0; i < k; i++) w[i] = scale * w[i] - half * v[i];
+    for (size_t i = 0; i < k; i++)
+        for (size_t j = 0; j <= i; j++) a[i * n + j] -= v[i] * w[j] + w[i] * v[j];
+    return beside;
 }
 
-sp_status sp_eigen(double *a, size_t n, double *values, double *vectors, sp_error *err)
+/* Eigenvalues below x: negative pivots of the elimination of T - x. squares are those of the numbers beside. */
+static size_t count_below(const double *diagonal, const double *squares, size_t n, double x, double least)
 {
-    if (vectors) {
-        memset(vectors, 0, n * n * sizeof *vectors);
-        for (size_t i = 0; i < n; i++) vectors[i * n + i] = 1;
+    size_t count = 0;
+    double pivot = 1;
+    for (size_t i = 0; i < n; i++) {
+        pivot = diagonal[i] - x - (i > 0 ? squares[i] / pivot : 0);
+        if (fabs(pivot) < least) pivot = -least;
+        count += pivot < 0;
     }
-    double scale = squares(a, n, 0) + squares(a, n, 1);
-    if (!isfinite(scale))
-        return SP_FAIL(err, SP_EFORMAT, "a matrix of %zu rows holds values that are not numbers: its data is damaged",
-                       n);
-    for (int sweep = 0; sweep < MOST_SWEEPS && squares(a, n, 0) > DBL_EPSILON * DBL_EPSILON * scale; sweep++)
-        for (size_t p = 0; p + 1 < n; p++)
-            for (size_t q = p + 1; q < n; q++) annihilate(a, n, p, q, vectors);
-    for (size_t i = 0; i < n; i++) values[i] = a[i * n + i];
-    return SP_OK;
+    return count;
+}
+
+static void bisect(const double *diagonal, const double *squares, size_t n, double bound, double *values)
+{
+    double low = -bound, least = fmax(DBL_MIN, DBL_EPSILON * DBL_EPSILON * bound);
+    for (size_t k = 0; k < n; k++) {
+        double high = bound;
+        while (high - low > DBL_EPSILON * bound) {
+            double middle = low + (high - low) / 2;
+            if (count_below(diagonal, squares, n, middle, least) > k) high = middle;
+            else low = middle;
+        }
+        values[k] = low + (high - low) / 2;
+    }
+}
+
+sp_status sp_eigenvalues(double *a, size_t n, double *values, sp_error *err)
+{
+    double *memory = sp_alloc(3, n * sizeof *memory), bound = 0;
+    if (!memory) return SP_FAIL(err, SP_ENOMEM, "no memory for the eigenvalues of %zu rows; free some", n);
+    double *diagonal = memory, *squares = diagonal + n, *scratch = squares + n;
+    for (size_t k = n; k-- > 0;) {
+        double beside = k > 0 ? reflect(a, n, k, scratch) : 0;
+        diagonal[k] = a[k * n + k];
+        squares[k] = beside * beside;
+        /* No eigenvalue is further from 0 than the largest sum of a row (Gershgorin). */
+        bound = fmax(bound, fabs(diagonal[k]) + fabs(beside));
+        if (!isfinite(diagonal[k] + squares[k])) bound = INFINITY;
+    }
+    sp_status status = SP_OK;
+    if (isfinite(bound)) bisect(diagonal, squares, n, 2 * bound, values);
+    else
+        status = SP_FAIL(err, SP_EFORMAT, "a matrix of %zu rows holds values that are not numbers: its data is damaged",
+                         n);
+    sp_release(memory);
+    return status;
 }

@@ -7,60 +7,75 @@
 #include "base/size.h"
 #include "eval/eigen.h"
 
-/* Mean [width] and covariance [width, width] of rows x [n, width]; centred [width] is scratch. */
-static void fit(const float *x, size_t n, size_t width, double *mean, double *covariance, double *centred)
-{
-    memset(mean, 0, width * sizeof *mean);
-    memset(covariance, 0, width * width * sizeof *covariance);
-    for (size_t r = 0; r < n; r++)
-        for (size_t i = 0; i < width; i++) mean[i] += (double)x[r * width + i] / (double)n;
-    for (size_t r = 0; r < n; r++) {
-        for (size_t i = 0; i < width; i++) centred[i] = (double)x[r * width + i] - mean[i];
-        for (size_t i = 0; i < width; i++)
-            for (size_t j = 0; j <= i; j++) covariance[i * width + j] += centred[i] * centred[j] / (double)(n - 1);
-    }
-    for (size_t i = 0; i < width; i++)
-        for (size_t j = i + 1; j < width; j++) covariance[i * width + j] = covariance[j * width + i];
-}
+/* One set: its mean [width], and rows of a factor F [rank, width] of its covariance, F^T F. */
+typedef struct fitted {
+    size_t rank;
+    double *mean, *rows;
+} fitted;
 
-static double trace(const double *a, size_t n)
+static double dot(const double *x, const double *y, size_t n)
 {
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += a[i * n + i];
+    for (size_t i = 0; i < n; i++) sum += x[i] * y[i];
     return sum;
 }
 
-/* out = W B W^T, which is symmetric; half is scratch; all [n, n]. */
-static void congruent(const double *w, const double *b, size_t n, double *half, double *out)
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* The upper triangle of a covariance [width, width] becomes its Cholesky factor. A feature that depends on those before
+ * it has nothing left, or a rounding, which stays one: off the diagonal there are only roundings too. */
+static void factor(double *rows, size_t width)
 {
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++) {
-            double sum = 0;
-            for (size_t k = 0; k < n; k++) sum += w[i * n + k] * b[j * n + k];
-            half[i * n + j] = sum;
-        }
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j <= i; j++) {
-            double sum = 0;
-            for (size_t k = 0; k < n; k++) sum += half[i * n + k] * w[j * n + k];
-            out[i * n + j] = out[j * n + i] = sum;
-        }
+    for (size_t k = 0; k < width; k++) {
+        double *row = rows + k * width, pivot = row[k];
+        for (size_t i = k; i < width; i++) row[i] = pivot > 0 ? row[i] / sqrt(pivot) : 0;
+        for (size_t i = k + 1; i < width && pivot > 0; i++)
+            for (size_t j = i; j < width; j++) rows[i * width + j] -= row[i] * row[j];
+    }
 }
 
-/* tr (A B)^1/2. With A = V^T L V the product has the eigenvalues of W B W^T, W = L^1/2 V, which is symmetric and not
- * negative. Rounding leaves small negative eigenvalues where there is no variance. */
-static sp_status trace_of_root(double *a, const double *b, size_t n, double *values, double *vectors, double *half,
-                               double *sum, sp_error *err)
+/* rows += x x^T, its upper triangle. */
+static void add_square(const double *x, size_t width, double *rows)
 {
-    SP_TRY(sp_eigen(a, n, values, vectors, err));
-    for (size_t k = 0; k < n; k++)
-        for (size_t i = 0; i < n; i++) vectors[k * n + i] *= sqrt(fmax(values[k], 0));
-    congruent(vectors, b, n, half, a);
-    SP_TRY(sp_eigen(a, n, values, NULL, err));
+    for (size_t i = 0; i < width; i++)
+        for (size_t j = i; j < width; j++) rows[i * width + j] += x[i] * x[j];
+}
+
+/* Fewer pictures than features: the centred pictures are a factor already. scratch [width]. */
+static void fit(const float *x, size_t n, size_t width, fitted *out, double *scratch)
+{
+    double *mean = out->mean, *rows = out->rows, root = sqrt((double)n - 1);
+    memset(mean, 0, width * sizeof *mean);
+    memset(rows, 0, out->rank * width * sizeof *rows);
+    for (size_t r = 0; r < n; r++)
+        for (size_t i = 0; i < width; i++) mean[i] += (double)x[r * width + i] / (double)n;
+    for (size_t r = 0; r < n; r++) {
+        double *centred = n <= width ? rows + r * width : scratch;
+        for (size_t i = 0; i < width; i++) centred[i] = ((double)x[r * width + i] - mean[i]) / root;
+        if (n > width) add_square(centred, width, rows);
+    }
+    if (n > width) factor(rows, width);
+}
+
+/* tr (A B)^1/2. For A = F^T F and B = G^T G the product has the eigenvalues of M M^T, M = F G^T: those of A B that are
+ * not 0, however few pictures there are. Rounding leaves small negative ones where there is no variance. product holds
+ * M, square M M^T. */
+static sp_status trace_of_root(const fitted *a, const fitted *b, size_t width, double *product, double *square,
+                               double *values, double *sum, sp_error *err)
+{
+    for (size_t i = 0; i < a->rank; i++)
+        for (size_t j = 0; j < b->rank; j++)
+            product[i * b->rank + j] = dot(a->rows + i * width, b->rows + j * width, width);
+    for (size_t i = 0; i < a->rank; i++)
+        for (size_t j = 0; j <= i; j++)
+            square[i * a->rank + j] = dot(product + i * b->rank, product + j * b->rank, b->rank);
+    SP_TRY(sp_eigenvalues(square, a->rank, values, err));
     *sum = 0;
-    for (size_t k = 0; k < n; k++) *sum += sqrt(fmax(values[k], 0));
+    for (size_t k = 0; k < a->rank; k++) *sum += sqrt(fmax(values[k], 0));
     return SP_OK;
 }
+
+static double trace(const fitted *set, size_t width) { return dot(set->rows, set->rows, set->rank * width); }
 
 sp_status sp_frechet(const float *a, size_t n_a, const float *b, size_t n_b, size_t width, double *distance,
                      sp_error *err)
@@ -69,18 +84,26 @@ sp_status sp_frechet(const float *a, size_t n_a, const float *b, size_t n_b, siz
     if (n_a < 2 || n_b < 2)
         return SP_FAIL(err, SP_EARG, "Frechet distance of %zu and %zu pictures: expected two or more of each", n_a,
                        n_b);
-    SP_TRY(sp_size_product(&count, err, "covariances", 4, width, width + 1, 1));
+    if (n_a > n_b) return sp_frechet(b, n_b, a, n_a, width, distance, err);
+    fitted first = {.rank = smaller(n_a, width)}, second = {.rank = smaller(n_b, width)};
+    /* Two factors, two products no larger, four rows. */
+    SP_TRY(sp_size_product(&count, err, "covariances", 4, second.rank + 1, width, 1));
     double *memory = sp_alloc(count, sizeof *memory);
     if (!memory) return SP_FAIL(err, SP_ENOMEM, "no memory for covariances of %zu features; free some", width);
-    size_t square = width * width;
-    double *first = memory, *second = first + square, *vectors = second + square, *half = vectors + square;
-    double *mean_a = half + square, *mean_b = mean_a + width, *values = mean_b + width, *centred = values + width;
+    first.rows = memory;
+    second.rows = first.rows + second.rank * width;
+    double *product = second.rows + second.rank * width, *square = product + second.rank * width;
+    first.mean = square + second.rank * width;
+    second.mean = first.mean + width;
+    double *scratch = second.mean + width, *values = scratch + width;
     double between = 0, root = 0;
-    fit(a, n_a, width, mean_a, first, centred);
-    fit(b, n_b, width, mean_b, second, centred);
-    for (size_t i = 0; i < width; i++) between += (mean_a[i] - mean_b[i]) * (mean_a[i] - mean_b[i]);
-    double sum = between + trace(first, width) + trace(second, width);
-    sp_status status = trace_of_root(first, second, width, values, vectors, half, &root, err);
+    fit(a, n_a, width, &first, scratch);
+    fit(b, n_b, width, &second, scratch);
+    for (size_t i = 0; i < width; i++) between += pow(first.mean[i] - second.mean[i], 2);
+    double sum = between + trace(&first, width) + trace(&second, width);
+    sp_status status = trace_of_root(&first, &second, width, product, square, values, &root, err);
+    if (status == SP_OK && !isfinite(sum))
+        status = SP_FAIL(err, SP_EFORMAT, "features hold values that are not numbers: their data is damaged");
     sp_release(memory);
     *distance = fmax(sum - 2 * root, 0);
     return status;

@@ -4,10 +4,17 @@
 
 #include "base/arena.h"
 
+/* Sums that do not wait for each other: nearly all the time of an evaluation by wide features is here. */
 static double distance(const float *a, const float *b, size_t width)
 {
-    double sum = 0;
-    for (size_t i = 0; i < width; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    enum { SUMS = 8 };
+    double sums[SUMS] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + SUMS <= width; i += SUMS)
+        for (size_t k = 0; k < SUMS; k++)
+            sums[k] += ((double)a[i + k] - (double)b[i + k]) * ((double)a[i + k] - (double)b[i + k]);
+    for (; i < width; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    for (size_t k = 0; k < SUMS; k++) sum += sums[k];
     return sum;
 }
 

@@ -70,33 +70,85 @@ static void frechet_of_few_pictures(void **state)
 static void frechet_refuses(void **state)
 {
     (void)state;
-    const float a[] = {0, 2}, broken[] = {0, NAN};
+    const float a[] = {0, 2, 4, 3}, broken[] = {0, NAN, 1, 2};
     double distance;
     sp_error failure = {0};
     assert_int_equal(sp_frechet(a, 1, a, 2, 1, &distance, &failure), SP_EARG);
     failure = (sp_error){0};
-    assert_int_equal(sp_frechet(broken, 2, a, 2, 1, &distance, &failure), SP_EFORMAT);
+    assert_int_equal(sp_frechet(broken, 3, a, 3, 1, &distance, &failure), SP_EFORMAT);
+    failure = (sp_error){0};
+    assert_int_equal(sp_frechet(a, 2, broken, 2, 2, &distance, &failure), SP_EFORMAT);
 }
 
-static void eigenvectors_are_eigenvectors(void **state)
+/* More pictures than features, some of which say nothing of their own: one is constant, one is twice another. Per axis
+ * the covariances commute, so that the distance is the sum of (s - s')^2 over the axes and of the moved means. */
+static void frechet_of_dependent_features(void **state)
 {
     (void)state;
-    enum { N = 24 };
-    static double a[N * N], copy[N * N], values[N], vectors[N * N];
+    enum { N = 8, WIDTH = 4 };
+    float a[N * WIDTH], b[N * WIDTH];
+    for (size_t r = 0; r < N; r++) {
+        float x = r & 1 ? 1 : -1, y = r & 2 ? 1 : -1;
+        const float rows[2][WIDTH] = {{x, 5, 2 * x, y}, {3 * x, 5, 6 * x, 2 * y + 1}};
+        memcpy(a + r * WIDTH, rows[0], sizeof rows[0]);
+        memcpy(b + r * WIDTH, rows[1], sizeof rows[1]);
+    }
+    /* Along (1, 0, 2, 0) deviations are sqrt 5 and 3 sqrt 5, along the last 1 and 2, with n / (n - 1) for each. */
+    double expected = 1 + (5 * 4 + 1) * 8 / 7.0;
+    assert_near(frechet(a, N, b, N, WIDTH), expected, 1e-6);
+    assert_near(frechet(a, N, a, N, WIDTH), 0, 1e-6);
+    /* Three pictures are fewer than the features: both kinds of factor at once. c is the covariance, over the axes
+     * (1, 0, 2, 0) and the last, of (x, y) = (-1, -1), (1, -1), (-1, 1). */
+    double between = 0;
+    const double mean[WIDTH] = {-1 / 3.0, 5, -2 / 3.0, -1 / 3.0}, moved[WIDTH] = {0, 5, 0, 1};
+    const double c[2][2] = {{5 * 4 / 3.0, -2 / 3.0 * sqrt(5)}, {-2 / 3.0 * sqrt(5), 4 / 3.0}};
+    const double d[2] = {9 * 5 * 8 / 7.0, 4 * 8 / 7.0};
+    for (size_t i = 0; i < WIDTH; i++) between += (mean[i] - moved[i]) * (mean[i] - moved[i]);
+    double determinant = (c[0][0] * c[1][1] - c[0][1] * c[1][0]) * d[0] * d[1];
+    double root = sqrt(c[0][0] * d[0] + c[1][1] * d[1] + 2 * sqrt(determinant));
+    expected = between + c[0][0] + c[1][1] + d[0] + d[1] - 2 * root;
+    assert_near(frechet(a, 3, b, N, WIDTH), expected, 1e-5);
+    assert_near(frechet(b, N, a, 3, WIDTH), expected, 1e-5);
+}
+
+/* 2 on the diagonal, -1 beside it: 2 - 2 cos(k pi / (n + 1)). Reflected by H = 1 - 2 u u^T, |u| = 1, so that it has no
+ * zeros, and moved by -1, so that it has both signs. */
+static void eigenvalues_of_a_chain(void **state)
+{
+    (void)state;
+    enum { N = 40 };
+    static double a[N * N], half[N * N], h[N * N], values[N];
+    double length = 0;
+    for (size_t i = 0; i < N; i++) length += pow((double)sp_test_value(3, i), 2);
     for (size_t i = 0; i < N; i++)
-        for (size_t j = 0; j <= i; j++) a[i * N + j] = a[j * N + i] = (double)sp_test_value(3, i * N + j);
-    memcpy(copy, a, sizeof copy);
-    SP_TEST_OK(sp_eigen(a, N, values, vectors, err));
-    for (size_t k = 0; k < N; k++)
-        for (size_t i = 0; i < N; i++) {
-            double left = 0, product = 0;
-            for (size_t j = 0; j < N; j++) {
-                left += copy[i * N + j] * vectors[k * N + j];
-                product += vectors[k * N + j] * vectors[i * N + j];
-            }
-            assert_near(left, values[k] * vectors[k * N + i], 1e-12);
-            assert_near(product, i == k, 1e-12);
+        for (size_t j = 0; j < N; j++) {
+            h[i * N + j] = (i == j) - 2 * (double)sp_test_value(3, i) * (double)sp_test_value(3, j) / length;
+            half[i * N + j] = i == j ? 1 : i + 1 == j || j + 1 == i ? -1 : 0;
         }
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j <= i; j++)
+            for (size_t k = 0; k < N; k++)
+                for (size_t m = 0; m < N; m++) a[i * N + j] += h[i * N + k] * half[k * N + m] * h[m * N + j];
+    SP_TEST_OK(sp_eigenvalues(a, N, values, err));
+    for (size_t k = 0; k < N; k++) assert_near(values[k], 1 - 2 * cos(((double)k + 1) * acos(-1) / (N + 1)), 1e-13);
+}
+
+static void eigenvalues_at_the_edges(void **state)
+{
+    (void)state;
+    double one[] = {-7}, same[] = {3, NAN, NAN, 0, 3, NAN, 0, 0, 3}, none[] = {0, 0, 0, 0}, far[] = {1e-9, 0, 0, 1e9};
+    double broken[] = {1, 0, NAN, 1}, values[3];
+    sp_error failure = {0};
+    SP_TEST_OK(sp_eigenvalues(one, 1, values, err));
+    assert_near(values[0], -7, 1e-14);
+    SP_TEST_OK(sp_eigenvalues(same, 3, values, err));
+    for (size_t k = 0; k < 3; k++) assert_near(values[k], 3, 1e-14);
+    SP_TEST_OK(sp_eigenvalues(none, 2, values, err));
+    assert_near(values[1], 0, 0);
+    SP_TEST_OK(sp_eigenvalues(far, 2, values, err));
+    assert_near(values[0], 0, 1e-6);
+    assert_near(values[1], 1e9, 1e-6);
+    assert_int_equal(sp_eigenvalues(broken, 2, values, &failure), SP_EFORMAT);
 }
 
 /* Radii of 0 1 2 3 4 to the third neighbour are 3 2 2 2 3, so they cover [-3, 7]. */
@@ -115,6 +167,18 @@ static void precision_and_recall(void **state)
     SP_TEST_OK(sp_manifold(real, 5, made + 1, 4, 1, &precision, &recall, err));
     assert_near(precision, 2 / 4.0, 0);
     assert_int_equal(sp_manifold(real, 3, made, 5, 1, &precision, &recall, &failure), SP_EARG);
+    /* The same along any one of many features. */
+    enum { WIDTH = 19 };
+    for (size_t along = 0; along < WIDTH; along++) {
+        float wide_real[5 * WIDTH] = {0}, wide_made[5 * WIDTH] = {0};
+        for (size_t i = 0; i < 5; i++) {
+            wide_real[i * WIDTH + along] = real[i];
+            wide_made[i * WIDTH + along] = made[i];
+        }
+        SP_TEST_OK(sp_manifold(wide_real, 5, wide_made, 5, WIDTH, &precision, &recall, err));
+        assert_near(precision, 3 / 5.0, 0);
+        assert_near(recall, 1, 0);
+    }
 }
 
 static void divergences(void **state)
@@ -217,7 +281,9 @@ int main(void)
         cmocka_unit_test(frechet_of_turned_covariances),
         cmocka_unit_test(frechet_of_few_pictures),
         cmocka_unit_test(frechet_refuses),
-        cmocka_unit_test(eigenvectors_are_eigenvectors),
+        cmocka_unit_test(frechet_of_dependent_features),
+        cmocka_unit_test(eigenvalues_of_a_chain),
+        cmocka_unit_test(eigenvalues_at_the_edges),
         cmocka_unit_test(precision_and_recall),
         cmocka_unit_test(divergences),
         cmocka_unit_test(bootstrap_of_a_mean),

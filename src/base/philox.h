@@ -4,11 +4,7 @@
  * There is no state: key = the 64-bit seed, counter = {draw, position, purpose, image}. Host and device. */
 #include <stdint.h>
 
-#if defined(__CUDACC__)
-#define SP_HOST_DEVICE __host__ __device__
-#else
-#define SP_HOST_DEVICE
-#endif
+#include "base/host_device.h"
 
 /* What a draw is for: no two purposes share bits. */
 typedef enum {

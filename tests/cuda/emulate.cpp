@@ -1,0 +1,401 @@
+/* The runtime half of the emulator: memory, copies, streams, graphs, faults. Kernels run in emulate_kernel.cpp. */
+#include "tests/cuda/emulate.h"
+
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "tests/cuda/emulate_kernel.h"
+
+struct sp_emulated_graph { std::vector<std::function<void()>> steps; };
+struct sp_emulated_stream { sp_emulated_graph *recording; };
+struct sp_emulated_event { std::chrono::steady_clock::time_point when; };
+
+static const size_t guard = 256;
+static const unsigned char guard_byte = 0xA5;
+
+struct emulated_device {
+    std::recursive_mutex lock;
+    std::map<unsigned char *, size_t> device, host; /* what was allocated, by address */
+    size_t limit = 0, used = 0;
+    long calls = 0, lose_at = -1;
+    cudaError_t last = cudaSuccess;
+    emulated_device()
+    {
+        const char *memory = std::getenv("SP_EMULATE_MEMORY"), *lose = std::getenv("SP_EMULATE_LOSE");
+        if (memory) limit = std::strtoull(memory, nullptr, 10);
+        if (lose) lose_at = std::strtol(lose, nullptr, 10);
+    }
+};
+
+/* Never destroyed: a program may end with memory of it in use. */
+static emulated_device &the_device()
+{
+    static emulated_device *one = new emulated_device;
+    return *one;
+}
+
+typedef std::lock_guard<std::recursive_mutex> locked;
+
+static cudaError_t answer(cudaError_t error)
+{
+    if (error != cudaSuccess) the_device().last = error;
+    return error;
+}
+
+/* One launch, copy or allocation: does the device still answer? */
+static cudaError_t count_call()
+{
+    emulated_device &d = the_device();
+    d.calls++;
+    return d.lose_at >= 0 && d.calls > d.lose_at ? answer(cudaErrorLaunchFailure) : cudaSuccess;
+}
+
+void sp_emulate_memory(size_t bytes) { the_device().limit = bytes; }
+void sp_emulate_lose(long calls) { the_device().lose_at = calls < 0 ? -1 : the_device().calls + calls; }
+long sp_emulate_calls() { return the_device().calls; }
+size_t sp_emulate_allocations() { return the_device().device.size(); }
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    default: return "cudaErrorUnknown";
+    }
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    default: return "unknown error";
+    }
+}
+
+cudaError_t cudaPeekAtLastError() { return the_device().last; }
+cudaError_t cudaGetLastError()
+{
+    cudaError_t last = the_device().last;
+    the_device().last = cudaSuccess;
+    return last;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 1;
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return answer(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
+{
+    if (device != 0) return answer(cudaErrorInvalidDevice);
+    *p = cudaDeviceProp();
+    std::snprintf(p->name, sizeof p->name, "emulated");
+    p->totalGlobalMem = the_device().limit ? the_device().limit : static_cast<size_t>(8) << 30;
+    p->major = 9;
+    p->multiProcessorCount = 4;
+    p->sharedMemPerBlockOptin = 227 << 10;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
+{
+    if (device != 0) return answer(cudaErrorInvalidDevice);
+    switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 227 << 10; break;
+    case cudaDevAttrCooperativeLaunch: *value = 1; break;
+    }
+    return cudaSuccess;
+}
+
+/* A lost device stays lost. */
+cudaError_t cudaDeviceSynchronize()
+{
+    cudaError_t last = the_device().last;
+    return last == cudaErrorLaunchFailure ? last : cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+    cudaDeviceProp p;
+    cudaGetDeviceProperties(&p, 0);
+    *total_bytes = p.totalGlobalMem;
+    *free_bytes = p.totalGlobalMem - the_device().used;
+    return cudaSuccess;
+}
+
+/* ---- memory ---- */
+
+static unsigned char *guarded(size_t bytes)
+{
+    size_t rounded = (bytes + 2 * guard + 255) / 256 * 256;
+    unsigned char *memory = static_cast<unsigned char *>(std::aligned_alloc(256, rounded));
+    if (!memory) return nullptr;
+    std::memset(memory, guard_byte, rounded);
+    std::memset(memory + guard, 0xFF, bytes);
+    return memory + guard;
+}
+
+static void check_guards(const unsigned char *memory, size_t bytes)
+{
+    for (size_t i = 0; i < guard; i++)
+        if (memory[-1 - static_cast<ptrdiff_t>(i)] != guard_byte || memory[bytes + i] != guard_byte)
+            sp_emulated_wrong("something wrote outside an allocation of device memory");
+}
+
+cudaError_t cudaMalloc(void **out, size_t bytes)
+{
+    emulated_device &d = the_device();
+    locked with(d.lock);
+    cudaError_t error = count_call();
+    if (error != cudaSuccess) return error;
+    if (d.limit && bytes > d.limit - d.used) return answer(cudaErrorMemoryAllocation);
+    unsigned char *memory = bytes ? guarded(bytes) : nullptr;
+    if (bytes && !memory) return answer(cudaErrorMemoryAllocation);
+    if (memory) d.device[memory] = bytes;
+    d.used += bytes;
+    *out = memory;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    emulated_device &d = the_device();
+    locked with(d.lock);
+    if (!memory) return cudaSuccess;
+    auto found = d.device.find(static_cast<unsigned char *>(memory));
+    if (found == d.device.end()) sp_emulated_wrong("cudaFree of what cudaMalloc did not give");
+    check_guards(found->first, found->second);
+    d.used -= found->second;
+    std::free(found->first - guard);
+    d.device.erase(found);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    emulated_device &d = the_device();
+    locked with(d.lock);
+    unsigned char *memory = guarded(bytes);
+    if (!memory) return answer(cudaErrorMemoryAllocation);
+    d.host[memory] = bytes;
+    *out = memory;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **out, size_t bytes) { return cudaHostAlloc(out, bytes, 0); }
+
+cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned flags)
+{
+    (void)flags;
+    *device = host;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    emulated_device &d = the_device();
+    locked with(d.lock);
+    if (!memory) return cudaSuccess;
+    auto found = d.host.find(static_cast<unsigned char *>(memory));
+    if (found == d.host.end()) sp_emulated_wrong("cudaFreeHost of what cudaMallocHost did not give");
+    check_guards(found->first, found->second);
+    std::free(found->first - guard);
+    d.host.erase(found);
+    return cudaSuccess;
+}
+
+/* Whether bytes from here lie in one allocation of the device. */
+static bool inside(const void *at, size_t bytes)
+{
+    emulated_device &d = the_device();
+    unsigned char *address = static_cast<unsigned char *>(const_cast<void *>(at));
+    auto after = d.device.upper_bound(address);
+    if (after == d.device.begin()) return false;
+    --after;
+    return address + bytes <= after->first + after->second;
+}
+
+static void check_copy(const void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+{
+    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (bytes && to_device && !inside(to, bytes)) sp_emulated_wrong("a copy goes outside the device's memory");
+    if (bytes && from_device && !inside(from, bytes)) sp_emulated_wrong("a copy comes from outside its memory");
+}
+
+/* ---- streams and graphs ---- */
+
+static cudaError_t enqueue(cudaStream_t stream, std::function<void()> step)
+{
+    locked with(the_device().lock);
+    if (stream && stream->recording) {
+        stream->recording->steps.push_back(step);
+        return cudaSuccess;
+    }
+    cudaError_t error = count_call();
+    if (error != cudaSuccess) return error;
+    step();
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+{
+    return enqueue(stream, [=] {
+        check_copy(to, from, bytes, kind);
+        if (bytes) std::memmove(to, from, bytes);
+    });
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+{
+    return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream)
+{
+    return enqueue(stream, [=] {
+        for (size_t y = 0; y < height; y++) {
+            unsigned char *row = static_cast<unsigned char *>(to) + y * to_pitch;
+            const unsigned char *source = static_cast<const unsigned char *>(from) + y * from_pitch;
+            check_copy(row, source, width, kind);
+            std::memmove(row, source, width);
+        }
+    });
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+{
+    return enqueue(stream, [=] {
+        check_copy(to, nullptr, bytes, cudaMemcpyHostToDevice);
+        if (bytes) std::memset(to, value, bytes);
+    });
+}
+
+cudaError_t cudaMemset(void *to, int value, size_t bytes) { return cudaMemsetAsync(to, value, bytes, nullptr); }
+
+cudaError_t sp_emulated_launch(std::function<void()> kernel, bool cooperative, dim3 grid, dim3 block, size_t shared,
+                               cudaStream_t stream)
+{
+    size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
+    if (threads == 0 || threads > 1024 || threads % 32 || shared > (227 << 10)) return answer(cudaErrorInvalidValue);
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
+        return answer(cudaErrorInvalidValue);
+    return enqueue(stream, [=] { sp_emulated_run(kernel, cooperative, grid, block, shared); });
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
+{
+    (void)flags;
+    *out = new sp_emulated_stream();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    if (stream && stream->recording) return answer(cudaErrorStreamCaptureUnsupported);
+    return cudaDeviceSynchronize();
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    (void)stream, (void)event, (void)flags;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
+{
+    (void)mode;
+    if (!stream || stream->recording) return answer(cudaErrorInvalidValue);
+    stream->recording = new sp_emulated_graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
+{
+    if (!stream || !stream->recording) return answer(cudaErrorInvalidValue);
+    *out = stream->recording;
+    stream->recording = nullptr;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long flags)
+{
+    (void)flags;
+    *out = new sp_emulated_graph(*graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
+{
+    return enqueue(stream, [=] {
+        for (const auto &step : graph->steps) step();
+    });
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
+{
+    (void)flags;
+    *out = new sp_emulated_event();
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    return enqueue(stream, [=] { event->when = std::chrono::steady_clock::now(); });
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    (void)event;
+    return cudaDeviceSynchronize();
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
+{
+    *milliseconds = std::chrono::duration<float, std::milli>(end->when - start->when).count();
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}

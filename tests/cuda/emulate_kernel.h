@@ -1,0 +1,8 @@
+#ifndef SP_EMULATE_KERNEL_H
+#define SP_EMULATE_KERNEL_H
+/* Between the two halves of the emulator: runs every thread of a launch to its end. The caller holds the lock. */
+#include "tests/cuda/emulate.h"
+
+void sp_emulated_run(const std::function<void()> &kernel, bool cooperative, dim3 grid, dim3 block, size_t shared);
+
+#endif

@@ -11,8 +11,8 @@
  *     SP_CUDA(SP_LAUNCH(scale, blocks, 256, 256 * sizeof(float), stream, x, 2.0f, n), err);
  *
  * In a kernel: threadIdx, blockIdx, blockDim, gridDim, __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync,
- * atomics, __threadfence, and the sp_ functions below. No __shared__ variables, no textures, no inline PTX but in this file.
- * Blocks are whole warps of 32 lanes. The runtime API is called through SP_CUDA.
+ * atomics, __threadfence, and the sp_ functions below. No __shared__ variables, no textures, no inline PTX but in this
+ * file. Blocks are whole warps of 32 lanes. The runtime API is called through SP_CUDA.
  *
  * Arithmetic. nvcc runs with -fmad=false: a product and a sum are fused where fmaf stands and nowhere else, as on the
  * CPU. Weights are bf16, products are of bf16 pairs, sums are float.
@@ -98,6 +98,14 @@ __device__ static inline void sp_grid_sync(unsigned *counter)
         __threadfence();
     }
     __syncthreads();
+}
+
+/* Nanoseconds since some moment, the same for every block. */
+__device__ static inline uint64_t sp_clock_ns()
+{
+    uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
 }
 
 /* 16 bytes that are read once: they pass by the first cache. */

@@ -309,6 +309,7 @@ static inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(
 template <typename T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <typename T> static inline T max(T a, T b) { return a < b ? b : a; }
 
+uint64_t sp_clock_ns();
 static inline uint4 sp_load_once(const uint4 *from) { return *from; }
 
 /* The copy happens at the wait of its group, as late as the hardware may do it. */

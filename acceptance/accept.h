@@ -104,6 +104,9 @@ const sp_accept_ops *const *sp_accept_all(void); /* NULL at the end */
  * SP_EFORMAT when a score is not a number. */
 SP_CHECK sp_status sp_sample(const sp_accept_window *window, size_t j, int32_t *token, sp_error *err);
 
+/* Fails with SP_EFORMAT: the scores of a position are not numbers. */
+sp_status sp_sample_broken(size_t position, const sp_sampling *sampling, sp_error *err);
+
 /* The smallest of scores [n_codes] that top-k and then top-p leave: the law of plain sampling is the softmax of the
  * scores at or above it. -INFINITY when both are off. Uses the window's sampling, n_codes and scratch. */
 float sp_sample_threshold(const sp_accept_window *window, const float *scores);

@@ -111,11 +111,11 @@ float sp_sample_threshold(const sp_accept_window *w, const float *scores)
     return threshold;
 }
 
-static sp_status not_numbers(const sp_accept_window *w, size_t j, sp_error *err)
+sp_status sp_sample_broken(size_t position, const sp_sampling *s, sp_error *err)
 {
     return SP_FAIL(err, SP_EFORMAT,
                    "model: the scores of position %zu are not numbers: the weights are damaged, or "
-                   "--cfg-scale %g is too large", w->position + j, (double)w->sampling->cfg_scale);
+                   "--cfg-scale %g is too large", position, (double)s->cfg_scale);
 }
 
 sp_status sp_sample(const sp_accept_window *w, size_t j, int32_t *token, sp_error *err)
@@ -124,7 +124,7 @@ sp_status sp_sample(const sp_accept_window *w, size_t j, int32_t *token, sp_erro
     const float *scores = w->rows[j].scores, *noise = s->temperature > 0 ? w->rows[j].noise : NULL;
     size_t n = w->n_codes;
     *token = w->ops->argmax(scores, noise, n);
-    if (*token < 0) return not_numbers(w, j, err);
+    if (*token < 0) return sp_sample_broken(w->position + j, s, err);
     bool ranked = s->top_k && (size_t)s->top_k < n, massed = s->top_p < 1.0f;
     if (!noise || (!ranked && !massed)) return SP_OK;
     float top = scores[w->ops->argmax(scores, NULL, n)];
@@ -147,7 +147,7 @@ sp_status sp_sample_law(const sp_accept_window *w, size_t j, float *p, sp_error 
     const sp_sampling *s = w->sampling;
     const float *scores = w->rows[j].scores;
     int32_t likeliest = w->ops->argmax(scores, NULL, w->n_codes);
-    if (likeliest < 0) return not_numbers(w, j, err);
+    if (likeliest < 0) return sp_sample_broken(w->position + j, s, err);
     float top = scores[likeliest];
     /* A temperature near 0 takes scores beyond the range of float: their differences are greedy too. */
     if (s->temperature <= 0 || !isfinite(top)) {

@@ -1,4 +1,5 @@
 # The sources of the CUDA back end, for nvcc and for the emulator of tests/cuda. One operation a file.
-set(SPECULAR_CUDA_SOURCES error activations)
+set(SPECULAR_CUDA_SOURCES error activations
+  race verify window loop)
 list(TRANSFORM SPECULAR_CUDA_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 list(TRANSFORM SPECULAR_CUDA_SOURCES APPEND .cu)

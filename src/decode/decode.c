@@ -5,6 +5,8 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "decode/account.h"
+#include "decode/device.h"
 #include "decode/tree_pass.h"
 
 static void take(sp_decoder *d)
@@ -191,23 +193,6 @@ static sp_status pass(sp_decoder *d, const sp_model *model, const sp_decode_plan
     return SP_OK;
 }
 
-static void count(sp_decoder *d, size_t first, size_t n_final)
-{
-    d->passes++;
-    d->accepted += n_final - 1;
-    d->histogram[n_final]++;
-    for (size_t j = 0; j < n_final; j++) d->pass_of_token[first + j] = (int32_t)d->passes;
-}
-
-/* The rows of the next window. */
-static size_t rows_of(const sp_decoder *d, const sp_decode_plan *plan)
-{
-    if (!plan->rule->drafts) return 1;
-    if (plan->window) return plan->window;
-    size_t limit = d->max_window < d->n_positions ? d->max_window : d->n_positions;
-    return plan->rule->walk ? SP_TREE_ROWS : sp_pacer_window(&d->pacer, limit);
-}
-
 static sp_status begin(const sp_model *model, const sp_decode_plan *plan, sp_error *err)
 {
     bool guided = plan->sampling.cfg_scale != 1.0f;
@@ -222,21 +207,19 @@ sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *
     double start = sp_clock_ms();
     SP_TRY(begin(model, plan, err));
     double begun = sp_clock_ms(), ms = 0;
+    d->prefill_ms = begun - start;
+    if (sp_device_can_decode(d, plan)) return sp_device_decode(d, plan, begun, err);
     for (size_t first = 0, known = 0, n_final = 0; first < d->n_positions; first += n_final) {
-        size_t n = rows_of(d, plan), asked = n;
-        if (n > d->max_window) n = d->max_window;
+        size_t n = sp_decode_rows(d, plan), asked = n;
         if (!plan->rule->walk && n > d->n_positions - first) n = d->n_positions - first;
         if (plan->rule->walk) SP_TRY(sp_tree_pass(d, model, plan, first, n, &n_final, err));
         else SP_TRY(pass(d, model, plan, first, n, &known, &n_final, &ms, err));
-        count(d, first, n_final);
+        sp_decode_count(d, first, n_final);
         d->decode_ms = sp_clock_ms() - begun;
         /* The next window may follow from what is final and from load, never from drafts, or the law of an exact rule
          * is lost: so the time is that of the model, which takes any tokens alike, without the rule's. */
         if (plan->rule->drafts && !plan->rule->walk && n == asked) sp_pacer_record(&d->pacer, n, n_final, ms);
-        sp_progress progress = {first + n_final, d->n_positions, d->passes, d->pass_of_token};
-        if (plan->progress && !plan->progress(plan->user, &progress))
-            return SP_FAIL(err, SP_ECANCELLED, "interrupted after %zu of %zu tokens", first + n_final, d->n_positions);
+        SP_TRY(sp_decode_progress(d, plan, first + n_final, err));
     }
-    d->prefill_ms = begun - start;
     return SP_OK;
 }

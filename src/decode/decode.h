@@ -13,6 +13,7 @@
 #include "decode/frontier.h"
 #include "decode/pacer.h"
 #include "decode/tree.h"
+#include "kernels/device_loop.h"
 #include "model/model.h"
 
 typedef struct sp_decode_plan {
@@ -23,6 +24,7 @@ typedef struct sp_decode_plan {
                       * rule that walks: 1 to SP_TREE_WIDTH; 0 is that */
     sp_tree *tree;   /* of a rule that walks; else it may be NULL */
     sp_sampling sampling;
+    const sp_device_loop *loop; /* of the device the model is on; NULL: the host's loop. It draws the same tokens */
     sp_relaxation relaxation; /* for relaxed rules */
     sp_model_prompt prompt;
     sp_progress_call *progress; /* may be NULL */

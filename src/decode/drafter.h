@@ -12,7 +12,15 @@ typedef struct sp_draft_query {
 typedef struct sp_draft {
     int32_t token;
     sp_law_kind kind; /* SP_LAW_UNIFORM: drawn by the position's own bits; SP_LAW_POINT: follows from tokens before */
+    size_t copy_of;   /* of SP_LAW_POINT: 1 + the position whose token it always is; 0: it is more than a copy, and a
+                       * device that cannot work it out leaves the loop to the host */
 } sp_draft;
+
+/* The token of an earlier position. */
+static inline sp_draft sp_draft_copy(const sp_draft_query *query, size_t from)
+{
+    return (sp_draft){query->tokens[from], SP_LAW_POINT, from + 1};
+}
 
 typedef sp_draft sp_drafter(const sp_draft_query *query);
 

@@ -1,0 +1,43 @@
+#ifndef SP_CUDA_LOOP_CUH
+#define SP_CUDA_LOOP_CUH
+/* The decode loop of kernels/device_loop.h for a model on the same device.
+ *
+ *     sp_cuda_model model = {state, queue_pass, stream, n_codes, n_positions, code_dim};
+ *     SP_TRY(sp_cuda_loop_open(&loop, &model, max_window, err));
+ *     sp_device_loop device = {sp_cuda_loop_ops(), loop};
+ *
+ * A pass over n rows, the model's part and the rule's, is captured as a graph the first time that many rows are asked
+ * for, and after that it is one launch. The graphs serve every picture drawn with the same rule, with or without
+ * guidance and sets. All device memory is taken by open; a captured graph takes memory of the host and the driver. */
+#include "kernels/cuda/picture.cuh"
+
+/* A pass that a model queues: its window begins at position *first and is fed ids [n]. What it is fed at and after
+ * position n_positions - first is 0 and its logits are not used. */
+typedef struct sp_cuda_window {
+    size_t n;
+    bool guided;
+    const int32_t *first, *ids; /* device memory */
+    float *logits;              /* device memory [streams, n, n_codes] */
+} sp_cuda_window;
+
+typedef struct sp_cuda_model {
+    void *state;
+    sp_status (*queue)(void *state, const sp_cuda_window *window, sp_error *err); /* on stream; may be captured */
+    cudaStream_t stream;
+    size_t n_codes, n_positions;
+    size_t code_dim; /* of the codec, for rules over groups; 0: none */
+} sp_cuda_model;
+
+enum { SP_CUDA_MAX_CODES = 1 << 20 };
+
+typedef struct sp_cuda_loop sp_cuda_loop;
+
+SP_CHECK sp_status sp_cuda_loop_open(sp_cuda_loop **out, const sp_cuda_model *model, size_t max_window,
+                                     sp_error *err);
+void sp_cuda_loop_close(sp_cuda_loop *loop);
+const sp_device_loop_ops *sp_cuda_loop_ops(void);
+
+/* Device memory that a loop takes. */
+size_t sp_cuda_loop_bytes(size_t n_codes, size_t n_positions, size_t code_dim, size_t max_window);
+
+#endif

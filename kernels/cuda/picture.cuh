@@ -1,0 +1,143 @@
+#ifndef SP_CUDA_PICTURE_CUH
+#define SP_CUDA_PICTURE_CUH
+/* A picture in the making on the device, and the kernels of one pass over it. In order, on one stream:
+ *
+ *     sp_cuda_place(stream, &picture, n)          drafts for the positions that enter; what the model is fed
+ *     ... the model reads ids [n] and writes logits [streams, n, n_codes] ...
+ *     sp_cuda_race(stream, &picture, n, rule)     ar and pathwise: the token that the seed draws in each row
+ *     sp_cuda_verify(stream, &picture, n, rule)   or sjd, coupled and gsd: laws, tests, tokens in place of drafts
+ *     sp_cuda_commit(stream, &picture, n)         what is final, the next drafts, the record of the pass
+ *
+ * Where a picture stands, and what it is drawn with, is read from device memory, so the launches are the same in every
+ * pass over n rows and are captured once. Rows beyond the end of the picture are left out by the kernels. Everything of
+ * a row is worked out by blocks of its own in an order that depends on n_codes only: rows are invariant. */
+#include "kernels/cuda/cuda.cuh"
+
+extern "C" {
+#include "kernels/device_loop.h"
+}
+#include "acceptance/arithmetic.h"
+
+/* What a picture is drawn with. Written when it begins. */
+typedef struct sp_cuda_settings {
+    uint64_t seed;
+    uint32_t image;
+    float cfg_scale, inverse_temperature;
+    uint32_t greedy;       /* temperature 0 */
+    uint32_t top_k;        /* 0: off */
+    float top_p;           /* 1: off */
+    uint32_t group_size, code_dim, grouped; /* grouped: by group_of, else by rank */
+    float group_delta, group_distance;
+} sp_cuda_settings;
+
+/* Where a picture stands. Zero at its beginning. */
+typedef struct sp_cuda_state {
+    uint32_t first; /* positions before it are final */
+    uint32_t known; /* positions before it hold a token or a draft */
+    int32_t fed;    /* position of row 0 of the model's window: first, as long as the picture is not complete */
+    uint32_t pass;
+    double deviation;
+    uint64_t begun, modelled; /* ns: when the pass began, when the model's part of it was over */
+} sp_cuda_state;
+
+/* What became of a row in a pass. */
+typedef struct sp_cuda_row {
+    int32_t token;
+    int32_t passed; /* it has a draft, which passes its test */
+    int32_t broken; /* a score is not a number */
+    double deviation;
+} sp_cuda_row;
+
+typedef struct sp_cuda_picture {
+    uint32_t n_codes, n_positions;
+    uint32_t ring; /* most rows of a window: what belongs to position p lies at p mod ring */
+    const sp_cuda_settings *settings;
+    sp_cuda_state *state;
+    const int32_t *starts;   /* [n_positions] see sp_device_picture */
+    int32_t *tokens;         /* [n_positions] final ones, then drafts */
+    int32_t *ids;            /* [ring] what the model is fed */
+    float *logits;           /* [2, n, n_codes]; the scores take the place of the first */
+    float *laws;             /* [ring, n_codes] the law a draft was drawn from, meant when its kind is SP_LAW_ROW */
+    int32_t *kinds;          /* [ring] sp_law_kind */
+    unsigned long long *best; /* [ring, slices] of sp_cuda_race */
+    sp_cuda_row *rows;       /* [ring] */
+    const float *codes;      /* [n_codes, code_dim] */
+    const int32_t *group_of; /* [n_codes] */
+    sp_device_record *records; /* [n_positions] host memory */
+    int32_t *drawn;          /* [n_positions] host memory: final tokens */
+} sp_cuda_picture;
+
+typedef enum { SP_CUDA_RACE, SP_CUDA_RATIO, SP_CUDA_GROUP } sp_cuda_test;
+
+/* What differs between rules and settings, once for all passes of a picture. */
+typedef struct sp_cuda_rule {
+    sp_cuda_test test;
+    bool couple; /* drafts after the first refused one are tested too */
+    bool guided; /* there is a stream without the prompt */
+    bool cut;    /* top-k or top-p is on */
+} sp_cuda_rule;
+
+cudaError_t sp_cuda_place(cudaStream_t stream, const sp_cuda_picture *picture, size_t n);
+cudaError_t sp_cuda_race(cudaStream_t stream, const sp_cuda_picture *picture, size_t n, sp_cuda_rule rule);
+cudaError_t sp_cuda_verify(cudaStream_t stream, const sp_cuda_picture *picture, size_t n, sp_cuda_rule rule);
+cudaError_t sp_cuda_commit(cudaStream_t stream, const sp_cuda_picture *picture, size_t n);
+
+/* Length of a row of best. */
+size_t sp_cuda_slices(size_t n_codes);
+
+/* The rows of a pass over n that stand in the picture. */
+__device__ static inline uint32_t sp_live_rows(const sp_cuda_picture *p, uint32_t n)
+{
+    uint32_t left = p->n_positions - p->state->first;
+    return n < left ? n : left;
+}
+
+/* How many of n live rows have a draft: all, where a longer window has left one for the last. */
+__device__ static inline uint32_t sp_live_drafts(const sp_cuda_picture *p, uint32_t live)
+{
+    return p->state->known - p->state->first < live ? live - 1 : live;
+}
+
+/* u of a purpose at a position in this pass. */
+__device__ static inline double sp_pass_uniform(const sp_cuda_picture *p, sp_draw_purpose purpose, uint32_t position)
+{
+    return sp_uniform(p->settings->seed, p->settings->image, purpose, position, p->state->pass);
+}
+
+/* Four values of a row from code on; 0 beyond it. */
+__device__ static inline void sp_load_four(const float *row, uint32_t code, uint32_t n_codes, float out[4])
+{
+    if (n_codes % 4 == 0) {
+        float4 four = *reinterpret_cast<const float4 *>(row + code);
+        out[0] = four.x;
+        out[1] = four.y;
+        out[2] = four.z;
+        out[3] = four.w;
+        return;
+    }
+    for (uint32_t i = 0; i < 4; i++) out[i] = code + i < n_codes ? row[code + i] : 0;
+}
+
+/* Four scores of a row from code on, as op guide has them; they take the place of the logits. */
+__device__ static inline void sp_guide_four(const sp_cuda_picture *p, uint32_t n, uint32_t row, bool guided,
+                                            uint32_t code, float scores[4])
+{
+    const sp_cuda_settings *s = p->settings;
+    float conditional[4], free_logits[4] = {0, 0, 0, 0}, *to = p->logits + static_cast<size_t>(row) * p->n_codes;
+    sp_load_four(to, code, p->n_codes, conditional);
+    if (guided) sp_load_four(p->logits + static_cast<size_t>(n + row) * p->n_codes, code, p->n_codes, free_logits);
+    for (uint32_t i = 0; i < 4; i++) {
+        float logit = guided ? fmaf(s->cfg_scale, conditional[i] - free_logits[i], free_logits[i]) : conditional[i];
+        scores[i] = logit * s->inverse_temperature;
+        if (code + i < p->n_codes) to[code + i] = scores[i];
+    }
+}
+
+/* Threads of a block that goes over the codes of a row. */
+static inline unsigned sp_row_threads(size_t n_codes)
+{
+    size_t threads = (n_codes + 4 * SP_WARP - 1) / (4 * SP_WARP) * SP_WARP;
+    return static_cast<unsigned>(threads < 1024 ? threads : 1024);
+}
+
+#endif

@@ -1,0 +1,61 @@
+#ifndef SP_DEVICE_LOOP_H
+#define SP_DEVICE_LOOP_H
+/* The decode loop of a picture on a device: what the host tells it, and what it tells the host. The window, its drafts,
+ * their laws and what is final live on the device; the host queues passes and follows their records.
+ *
+ *     SP_TRY(loop.ops->begin(loop.state, &picture, err));       // after the model's prefix pass
+ *     SP_TRY(loop.ops->pass(loop.state, n, err));               // queues one pass over n rows, any number of times
+ *     SP_TRY(loop.ops->poll(loop.state, i, &record, err));      // the i-th pass: its record, or NULL until it is there
+ *     SP_TRY(loop.ops->finish(loop.state, tokens, err));        // waits for what is queued; the tokens drawn so far
+ *
+ * A pass that is queued behind the one that completed the picture, or that found scores which are no numbers, does
+ * nothing and leaves no record. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* What a picture is drawn with: sp_sampling and sp_relaxation of acceptance/accept.h in plain numbers. */
+typedef struct sp_device_picture {
+    const char *rule;
+    uint64_t seed;
+    uint32_t image;
+    float cfg_scale;
+    float temperature; /* 0: greedy */
+    size_t top_k;      /* 0: off */
+    float top_p;       /* 1: off */
+    /* [n_positions] how a position starts that enters the window: as the token of an earlier position, or, less than 0,
+     * as the code -1 - start, drawn uniformly. */
+    const int32_t *starts;
+    const float *codes; /* [n_codes, code_dim] of the codec, for rules over groups; else NULL */
+    size_t code_dim, group_size;
+    float group_delta, group_distance;
+    const int32_t *group_of; /* [n_codes], or NULL: groups by rank */
+} sp_device_picture;
+
+/* One pass that is done. */
+typedef struct sp_device_record {
+    int32_t first;   /* position of row 0 */
+    int32_t n_rows;  /* of the picture: fewer than were queued at its end */
+    int32_t n_final;
+    int32_t broken;  /* 1 + the position whose scores are not numbers; 0: none */
+    double deviation; /* of a relaxed rule, the sum up to this pass */
+    uint64_t model_ns; /* from the pass's start to the end of the model's part */
+    uint32_t done;   /* 1 + the number of the pass: written last, read first */
+} sp_device_record;
+
+typedef struct sp_device_loop_ops {
+    bool (*knows)(const char *rule); /* whether a rule has a form for the device */
+    sp_status (*begin)(void *state, const sp_device_picture *picture, sp_error *err);
+    sp_status (*pass)(void *state, size_t n, sp_error *err);
+    sp_status (*poll)(void *state, size_t index, const sp_device_record **record, sp_error *err);
+    sp_status (*finish)(void *state, int32_t *tokens, sp_error *err);
+} sp_device_loop_ops;
+
+typedef struct sp_device_loop {
+    const sp_device_loop_ops *ops;
+    void *state;
+} sp_device_loop;
+
+#endif

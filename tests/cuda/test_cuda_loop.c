@@ -1,0 +1,321 @@
+/* The decode loop on a device against the host's, over the same model: tokens, passes and counts for every rule, start,
+ * window and setting; the law of every sequence of the enumerable model; faults and interruption. */
+#include "cuda/automaton.h"
+#include "exactness/enumerable.h"
+
+#include "base/arena.h"
+
+static bool all(void) { return getenv("SP_TEST_ALL") != NULL; }
+
+/* The enumerable model: a context is a node of its tree. */
+enum { NODES = 341 };
+
+static const float code_vectors[SP_ENUM_CODES][2] = {{1, 0}, {0.8f, 0.6f}, {-3, 0.5f}, {0.4f, 1}};
+static const int32_t group_of[SP_ENUM_CODES] = {0, 1, 0, 1};
+
+static sp_automaton enumerable(void)
+{
+    static int32_t next[NODES * SP_ENUM_CODES], context_at[SP_ENUM_POSITIONS];
+    static float logits[2 * NODES * SP_ENUM_CODES];
+    int32_t tokens[SP_ENUM_POSITIONS] = {0};
+    size_t context = 0;
+    for (size_t n = 0, width = 1; n < SP_ENUM_POSITIONS; n++, width *= SP_ENUM_CODES)
+        for (size_t node = 0; node < width; node++, context++) {
+            for (size_t i = n, rest = node; i-- > 0; rest /= SP_ENUM_CODES) tokens[i] = (int32_t)(rest % SP_ENUM_CODES);
+            for (size_t v = 0; v < SP_ENUM_CODES; v++) {
+                next[context * SP_ENUM_CODES + v] = (int32_t)(context * SP_ENUM_CODES + v + 1);
+                for (uint32_t s = 0; s < 2; s++)
+                    logits[(s * NODES + context) * SP_ENUM_CODES + v] = sp_enum_logit(tokens, n, (int32_t)v, s);
+            }
+        }
+    assert_int_equal(context, NODES);
+    return (sp_automaton){SP_ENUM_CODES, SP_ENUM_POSITIONS, SP_ENUM_POSITIONS, NODES, 2, next, logits, context_at,
+                          false};
+}
+
+/* A longer picture: the law of a position follows from the token before it. */
+enum { CODES = 30, ROWS = 6, COLUMNS = 8, POSITIONS = ROWS * COLUMNS, WINDOW = 16, CONTEXTS = POSITIONS * CODES };
+
+static sp_automaton picture(void)
+{
+    static int32_t next[CONTEXTS * CODES], context_at[POSITIONS];
+    static float logits[2 * CONTEXTS * CODES];
+    for (size_t context = 0; context < CONTEXTS; context++)
+        for (size_t v = 0; v < CODES; v++) {
+            size_t position = context / CODES, before = context % CODES;
+            next[context * CODES + v] = (int32_t)((position + 1) * CODES + v);
+            /* Mostly a matter of the position, so that drafts are often right. */
+            for (uint32_t s = 0; s < 2; s++)
+                logits[(s * CONTEXTS + context) * CODES + v] = 3 * sp_test_value(70 + s, position * CODES + v) +
+                                                               sp_test_value(80 + s, before * CODES + v);
+        }
+    return (sp_automaton){CODES, POSITIONS, COLUMNS, CONTEXTS, 1, next, logits, context_at, false};
+}
+
+typedef struct both {
+    sp_automaton automaton;
+    sp_model model;
+    sp_automaton_device device;
+    sp_decoder *here, *there; /* of the host's loop and the device's */
+} both;
+
+static void open_both(both *b, sp_automaton automaton, size_t window)
+{
+    const sp_ops *ref = sp_ops_find("ref");
+    b->automaton = automaton;
+    b->model = sp_automaton_model(&b->automaton);
+    SP_TEST_OK(sp_automaton_open(&b->device, &b->automaton, window, err));
+    SP_TEST_OK(sp_decoder_open(&b->here, b->model.n_codes, b->model.rows, b->model.columns, ref, window, err));
+    SP_TEST_OK(sp_decoder_open(&b->there, b->model.n_codes, b->model.rows, b->model.columns, ref, window, err));
+}
+
+static void close_both(both *b)
+{
+    sp_decoder_close(b->here);
+    sp_decoder_close(b->there);
+    sp_automaton_close(&b->device);
+}
+
+static const char *const rules[] = {"ar", "pathwise", "sjd", "coupled", "gsd"};
+static const sp_sampling samplings[] = {{0, 0, 1, 1, 0, 1},   {0, 4, 2.5f, 1, 0, 1},    {0, 0, 1, 0, 0, 1},
+                                        {0, 1, 1, 0.8f, 3, 1}, {0, 0, 1.5f, 1, 0, 0.7f}, {0, 2, 1, 1.3f, 3, 0.9f}};
+
+static sp_decode_plan plan_for(const char *rule, const char *start, size_t window, sp_sampling sampling, uint64_t seed)
+{
+    sp_decode_plan plan = {.rule = sp_accept_find(rule), .drafter = sp_drafter_find(start), .window = window,
+                           .sampling = sampling};
+    plan.sampling.seed = seed;
+    return plan;
+}
+
+static void assert_same(const sp_decoder *a, const sp_decoder *b, bool same_windows)
+{
+    assert_memory_equal(a->tokens, b->tokens, a->n_positions * sizeof *a->tokens);
+    if (!same_windows) return;
+    assert_int_equal(a->passes, b->passes);
+    assert_int_equal(a->drafted, b->drafted);
+    assert_int_equal(a->accepted, b->accepted);
+    assert_memory_equal(a->pass_of_token, b->pass_of_token, a->n_positions * sizeof *a->pass_of_token);
+    assert_memory_equal(a->histogram, b->histogram, sizeof a->histogram);
+    /* Laws in float against laws in double. */
+    assert_true(fabs(a->deviation - b->deviation) < 1e-5 * (double)a->drafted + 1e-9);
+}
+
+/* Every rule, start, window and setting; the pacer's windows depend on the clock, so only tokens that do not depend on
+ * windows can be compared then. */
+static void tokens_are_the_hosts(void **state)
+{
+    (void)state;
+    const size_t windows[] = {1, 2, 3, 5, 11, 16, 0};
+    both b;
+    size_t pictures = 0;
+    open_both(&b, picture(), WINDOW);
+    float vectors[CODES];
+    for (size_t i = 0; i < CODES; i++) vectors[i] = sp_test_value(90, i);
+    for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
+        for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+            for (size_t s = 0; s < sizeof samplings / sizeof *samplings; s++)
+                for (const char *const *start = sp_drafter_names(); *start; start++) {
+                    if (windows[w] == 0 && r > 1) continue;
+                    if (!all() && (r + w + s + (size_t)(start - sp_drafter_names())) % 3) continue;
+                    sp_decode_plan plan = plan_for(rules[r], *start, windows[w], samplings[s], pictures);
+                    plan.relaxation = (sp_relaxation){.codes = vectors, .code_dim = 1, .group_size = 4,
+                                                      .group_delta = 0.2f, .group_distance = 4};
+                    SP_TEST_OK(sp_decode(b.here, &b.model, &plan, err));
+                    plan.loop = &b.device.loop;
+                    SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
+                    assert_same(b.here, b.there, windows[w] > 0);
+                    pictures++;
+                }
+    print_message("%zu pictures are those of the host's loop\n", pictures);
+    close_both(&b);
+}
+
+/* The same on the enumerable model, where a window may be longer than what is left of the picture, and the picture
+ * shorter than a window. */
+static void sequences_are_the_hosts(void **state)
+{
+    (void)state;
+    both b;
+    open_both(&b, enumerable(), 8);
+    for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
+        for (size_t window = 1; window <= 8; window++)
+            for (uint64_t seed = 0; seed < (all() ? 1000u : 20u); seed++) {
+                const char *start = sp_drafter_names()[seed % 3];
+                sp_decode_plan plan = plan_for(rules[r], start, window, samplings[(seed + window) % 6], seed);
+                plan.relaxation = (sp_relaxation){.codes = &code_vectors[0][0], .code_dim = 2, .group_size = 3,
+                                                  .group_delta = 1, .group_distance = 4,
+                                                  .group_of = seed % 2 ? group_of : NULL};
+                SP_TEST_OK(sp_decode(b.here, &b.model, &plan, err));
+                plan.loop = &b.device.loop;
+                SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
+                assert_same(b.here, b.there, true);
+            }
+    close_both(&b);
+}
+
+/* Counts of every sequence against its exact law: |z| < 4, nothing where the law is zero. */
+static void law_of_every_sequence(void **state)
+{
+    (void)state;
+    static const struct { const char *rule, *start; size_t window; sp_sampling sampling; } settings[] = {
+        {"pathwise", "left", 4, {0, 0, 2.5f, 0.7f, 0, 1}}, {"pathwise", "uniform", 5, {0, 0, 1, 1, 3, 0.9f}},
+        {"sjd", "uniform", 4, {0, 0, 1, 1, 0, 1}},         {"sjd", "left", 3, {0, 0, 1, 1, 0, 0.8f}},
+        {"coupled", "uniform", 4, {0, 0, 1, 1, 0, 1}},     {"coupled", "left", 5, {0, 0, 2, 1, 3, 1}}};
+    static double law[SP_ENUM_OUTCOMES];
+    static uint32_t count[SP_ENUM_OUTCOMES];
+    size_t runs = all() ? 200000 : 1000;
+    both b;
+    open_both(&b, enumerable(), 8);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        uint32_t outside;
+        memset(count, 0, sizeof count);
+        for (size_t run = 0; run < runs; run++) {
+            sp_decode_plan plan = plan_for(settings[i].rule, settings[i].start, settings[i].window,
+                                           settings[i].sampling, 0x5EED0000u + run);
+            plan.loop = &b.device.loop;
+            SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
+            count[sp_enum_outcome(b.there->tokens)]++;
+        }
+        sp_enum_laws(&settings[i].sampling, law);
+        double z = sp_enum_chi_square(law, count, (double)runs, &outside);
+        print_message("%-10s %-8s z %+.2f over %zu runs\n", settings[i].rule, settings[i].start, z, runs);
+        assert_true(fabs(z) < 4);
+        assert_int_equal(outside, 0);
+    }
+    close_both(&b);
+}
+
+static bool stop_at_third(void *user, const sp_progress *p)
+{
+    ++*(int *)user;
+    return p->passes < 3;
+}
+
+/* An interrupted picture leaves nothing behind: the next is drawn as ever. */
+static void interrupted(void **state)
+{
+    (void)state;
+    both b;
+    int calls = 0;
+    open_both(&b, picture(), WINDOW);
+    sp_decode_plan plan = plan_for("pathwise", "left", 5, samplings[0], 3);
+    SP_TEST_OK(sp_decode(b.here, &b.model, &plan, err));
+    plan.loop = &b.device.loop;
+    plan.progress = stop_at_third;
+    plan.user = &calls;
+    sp_error why = {0};
+    assert_int_equal(sp_decode(b.there, &b.model, &plan, &why), SP_ECANCELLED);
+    assert_int_equal(calls, 3);
+    plan.progress = NULL;
+    SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
+    assert_same(b.here, b.there, true);
+    close_both(&b);
+}
+
+/* Scores that are not numbers, with guidance at position 20: the error of the host's loop, and the next picture is
+ * drawn as ever. */
+static void broken_scores(void **state)
+{
+    (void)state;
+    both b;
+    static float logits[2 * CONTEXTS * CODES], vectors[CODES] = {0};
+    sp_automaton broken = picture();
+    memcpy(logits, broken.logits, sizeof logits);
+    for (size_t i = 0; i < CODES; i++) logits[(CONTEXTS + 20 * CODES + i) * CODES + i % 7] = NAN;
+    broken.logits = logits;
+    open_both(&b, broken, WINDOW);
+    for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
+        sp_decode_plan plan = plan_for(rules[r], "above", 6, samplings[1], 5);
+        plan.relaxation = (sp_relaxation){.codes = vectors, .code_dim = 1, .group_size = 1};
+        sp_error expected = {0}, found = {0};
+        assert_int_equal(sp_decode(b.here, &b.model, &plan, &expected), SP_EFORMAT);
+        plan.loop = &b.device.loop;
+        assert_int_equal(sp_decode(b.there, &b.model, &plan, &found), SP_EFORMAT);
+        assert_string_equal(expected.message, found.message);
+        plan.sampling.cfg_scale = 1;
+        SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
+    }
+    close_both(&b);
+}
+
+/* The device is lost at each of its calls in turn: an error of the device, never a wrong picture. */
+static void lost_device(void **state)
+{
+    (void)state;
+    both b;
+    open_both(&b, picture(), WINDOW);
+    sp_decode_plan plan = plan_for("coupled", "left", 9, samplings[4], 8);
+    SP_TEST_OK(sp_decode(b.here, &b.model, &plan, err));
+    plan.loop = &b.device.loop;
+    long calls = 0;
+    sp_status status = SP_EDEVICE;
+    for (; status == SP_EDEVICE; calls++) {
+        sp_error err = {0};
+        sp_automaton_lose(calls);
+        status = sp_decode(b.there, &b.model, &plan, &err);
+        sp_automaton_lose(-1);
+        if (status != SP_OK) assert_int_equal(status, SP_EDEVICE);
+    }
+    assert_same(b.here, b.there, true);
+    print_message("%ld calls of the device failed in turn\n", calls - 1);
+    close_both(&b);
+}
+
+static void *no_memory(size_t bytes)
+{
+    (void)bytes;
+    return NULL;
+}
+
+static void no_allocation_in_the_loop(void **state)
+{
+    (void)state;
+    both b;
+    open_both(&b, picture(), WINDOW);
+    sp_alloc_hook(no_memory);
+    sp_decode_plan plan = plan_for("pathwise", "above", 0, samplings[1], 1);
+    plan.loop = &b.device.loop;
+    SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
+    sp_alloc_hook(NULL);
+    close_both(&b);
+}
+
+/* What the device does not know, the host's loop does. */
+static sp_draft neither_copy_nor_uniform(const sp_draft_query *q)
+{
+    return (sp_draft){q->position > 0 ? (q->tokens[q->position - 1] + 1) % CODES : 0, SP_LAW_POINT, 0};
+}
+
+static bool knows_none(const char *rule)
+{
+    (void)rule;
+    return false;
+}
+
+static void the_host_does_the_rest(void **state)
+{
+    (void)state;
+    both b;
+    open_both(&b, picture(), WINDOW);
+    sp_device_loop_ops ops = {.knows = knows_none};
+    sp_device_loop none = {&ops, NULL};
+    sp_decode_plan plan = plan_for("pathwise", "above", 4, samplings[1], 1);
+    plan.loop = &none;
+    SP_TEST_OK(sp_decode(b.here, &b.model, &plan, err));
+    plan.loop = &b.device.loop;
+    plan.drafter = neither_copy_nor_uniform;
+    SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
+    assert_same(b.here, b.there, false);
+    close_both(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
+        cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
+        cmocka_unit_test(lost_device), cmocka_unit_test(no_allocation_in_the_loop),
+        cmocka_unit_test(the_host_does_the_rest)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

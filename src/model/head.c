@@ -29,7 +29,7 @@ struct sp_head_context {
     float temperature;
     float *scale;        /* [max_rows] */
     float *condition;    /* [MAX_STREAMS * max_rows, width] */
-    float *table;        /* [steps, n_streams * n, modulations] */
+    float *table;        /* [n, n_streams, steps, modulations] */
     size_t table_floats;
     bool tabled;         /* the table is of these conditions */
     scratch *threads;    /* [threads of pool] */
@@ -133,24 +133,37 @@ static void linear(const sp_head *h, sp_pool *pool, const sp_weight *w, const fl
     h->ops->gemm(pool, w, x, w->k, n_rows, y, w->n, SP_GEMM_SET, gemm);
 }
 
-/* Rows of the table in order of step, stream and condition: rows first .. last - 1. Slices keep to whole steps, or to
- * part of one when a step has many rows. */
-static void fill_table(void *arguments, int thread, int n_threads)
+/* Rows first .. last - 1 of the table, SLICE at a time. */
+static void fill_rows(const sp_head_context *c, const scratch *own, sp_pool *pool, size_t first, size_t last)
 {
-    const sp_head_context *c = arguments;
     const sp_head *h = c->head;
-    const scratch *own = &c->threads[thread];
-    size_t a_step = c->n_streams * c->n, width = h->config.width, first, last, n;
-    sp_pool_share(h->config.chain.steps * a_step, 1, thread, n_threads, &first, &last);
+    size_t steps = h->config.chain.steps, width = h->config.width, n;
     for (; first < last; first += n) {
         n = last - first < SLICE ? last - first : SLICE;
         for (size_t i = 0, some; i < n; i += some) {
-            size_t k = (first + i) / a_step, at = (first + i) % a_step;
-            some = a_step - at < n - i ? a_step - at : n - i;
-            h->ops->silu(NULL, c->condition + at * width, h->time + k * width, some, width, own->s + i * width);
+            size_t chain = (first + i) / steps, k = (first + i) % steps;
+            size_t row = chain % c->n_streams * c->n + chain / c->n_streams;
+            some = steps - k < n - i ? steps - k : n - i;
+            h->ops->silu(pool, h->time + k * width, c->condition + row * width, some, width, own->s + i * width);
         }
-        linear(h, NULL, &h->modulation, own->s, n, c->table + first * h->modulations, own->gemm);
+        linear(h, pool, &h->modulation, own->s, n, c->table + first * h->modulations, own->gemm);
     }
+}
+
+/* A thread fills the table for the conditions whose chains it will step: they come from its own cache. */
+static void fill_share(void *arguments, int thread, int n_threads)
+{
+    const sp_head_context *c = arguments;
+    size_t each = c->n_streams * c->head->config.chain.steps, first, last;
+    sp_pool_share(c->n, 1, thread, n_threads, &first, &last);
+    fill_rows(c, &c->threads[thread], NULL, first * each, last * each);
+}
+
+static void fill_table(sp_head_context *c)
+{
+    size_t each = c->n_streams * c->head->config.chain.steps;
+    if (c->n >= (size_t)sp_pool_threads(c->pool)) sp_pool_run(c->pool, fill_share, c);
+    else fill_rows(c, &c->threads[0], c->pool, 0, c->n * each);
 }
 
 void sp_head_condition(sp_head_context *c, const sp_head_conditions *from)
@@ -163,7 +176,7 @@ void sp_head_condition(sp_head_context *c, const sp_head_conditions *from)
     size_t rows = c->n_streams * c->n;
     linear(h, c->pool, &h->condition, from->features, rows, c->condition, c->gemm);
     c->tabled = rows <= c->table_floats / h->modulations / h->config.chain.steps;
-    if (c->tabled) sp_pool_run(c->pool, fill_table, c);
+    if (c->tabled) fill_table(c);
 }
 
 /* Part of a step in the making: rows by stream, then chain. */
@@ -177,16 +190,18 @@ typedef struct part {
 
 static size_t condition_of(const part *p, size_t i) { return i / p->n * p->c->n + (size_t)p->row[i % p->n]; }
 
-/* The modulation of row i. *run: rows from i on whose modulations follow one another. */
-static const float *modulation_of(const part *p, size_t i, size_t *run)
+/* Modulations of row i and of those after it, *stride floats apart. *run: how many follow one another so. */
+static const float *modulation_of(const part *p, size_t i, size_t *run, size_t *stride)
 {
     const sp_head_context *c = p->c;
-    size_t rows = c->n_streams * p->n, width = c->head->modulations;
+    size_t rows = c->n_streams * p->n, width = c->head->modulations, steps = c->head->config.chain.steps;
     *run = rows - i;
+    *stride = width;
     if (!c->tabled) return p->own->modulation + i * width;
-    size_t first = condition_of(p, i);
-    for (*run = 1; i + *run < rows && condition_of(p, i + *run) == first + *run;) ++*run;
-    return c->table + (p->k * c->n_streams * c->n + first) * width;
+    size_t stream = i / p->n, first = (size_t)p->row[i % p->n];
+    *stride = c->n_streams * steps * width;
+    for (*run = 1; i % p->n + *run < p->n && (size_t)p->row[i % p->n + *run] == first + *run;) ++*run;
+    return c->table + ((first * c->n_streams + stream) * steps + p->k) * width;
 }
 
 /* The modulation of every row, when there is no table of it. */
@@ -205,13 +220,13 @@ static void modulation(const part *p)
 static void modulate(const part *p, size_t group, const float *gain, const float *bias)
 {
     const sp_head *h = p->c->head;
-    size_t width = h->config.width, rows = p->c->n_streams * p->n, run;
+    size_t width = h->config.width, rows = p->c->n_streams * p->n, run, stride;
     size_t at = group * 3 * width, shift = h->config.shift_first ? at : at + width;
     size_t scale = h->config.shift_first ? at + width : at;
     for (size_t i = 0; i < rows; i += run) {
-        const float *m = modulation_of(p, i, &run);
-        h->ops->modulate(p->pool, p->own->h + i * width, gain, bias, 1e-6f, m + scale, m + shift, h->modulations, run,
-                         width, p->own->u + i * width);
+        const float *m = modulation_of(p, i, &run, &stride);
+        h->ops->modulate(p->pool, p->own->h + i * width, gain, bias, 1e-6f, m + scale, m + shift, stride, run, width,
+                         p->own->u + i * width);
     }
 }
 
@@ -221,15 +236,15 @@ static void block(const part *p, size_t index)
     const sp_head_config *m = &h->config;
     const sp_head_block *b = &h->blocks[index];
     const scratch *own = p->own;
-    size_t group = index / (m->blocks / m->groups), width = m->width, rows = p->c->n_streams * p->n, run;
+    size_t group = index / (m->blocks / m->groups), width = m->width, rows = p->c->n_streams * p->n, run, stride;
     modulate(p, group, b->norm, b->norm_bias);
     linear(h, p->pool, &b->up, own->u, rows, own->up, own->gemm);
     if (m->gated) h->ops->swiglu(p->pool, own->up, rows, m->hidden, own->active);
     else h->ops->silu(p->pool, own->up, NULL, rows, m->hidden, own->active);
     linear(h, p->pool, &b->down, own->active, rows, own->u, own->gemm);
     for (size_t i = 0; i < rows; i += run) {
-        const float *gate = modulation_of(p, i, &run) + (3 * group + 2) * width;
-        h->ops->gate_add(p->pool, own->u + i * width, gate, h->modulations, run, width, own->h + i * width);
+        const float *gate = modulation_of(p, i, &run, &stride) + (3 * group + 2) * width;
+        h->ops->gate_add(p->pool, own->u + i * width, gate, stride, run, width, own->h + i * width);
     }
 }
 

@@ -75,7 +75,7 @@ static inline void sp_test_allow_allocations(size_t n)
     sp_alloc_hook(sp_test_allocate);
 }
 
-/* An empty file for a group of tests, whose path ends in XXXXXX. Not 0, as cmocka has it, when it cannot be made. */
+/* An empty file for a group of tests; path is mkstemp's template. Not 0, as cmocka has it, when it cannot be made. */
 static inline int sp_test_file_make(char *path)
 {
     FILE *file = fdopen(mkstemp(path), "w");

@@ -129,10 +129,7 @@ class LatentTransformer(nn.Module):
         cos, sin = models.rope_table({**config, "codes": {"grid": latents["grid"]}})
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        for name, weight in self.named_parameters():
-            if weight.dim() == 2:
-                scale = 0.02 / math.sqrt(2 * shape["layers"]) if name.endswith(("o.weight", "down.weight")) else 0.02
-                nn.init.normal_(weight, std=scale)
+        models.initialise(self, shape["layers"])
         nn.init.normal_(self.latents.input.weight, std=1 / math.sqrt(latents["dim"]) * 0.1)
         nn.init.zeros_(self.latents.input.bias)
         self.head = Head(config["head"], latents["dim"], shape["dim"])

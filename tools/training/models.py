@@ -274,6 +274,14 @@ class Codes(nn.Module):
         self.embedding = nn.Embedding(count, dim)
 
 
+def initialise(module, layers):
+    """Random matrices; those that add to the sum of the layers are smaller the more there are."""
+    for name, weight in module.named_parameters():
+        if weight.dim() == 2:
+            scale = 0.02 / math.sqrt(2 * layers) if name.endswith(("o.weight", "down.weight")) else 0.02
+            nn.init.normal_(weight, std=scale)
+
+
 class Transformer(nn.Module):
     def __init__(self, config):
         super().__init__()
@@ -287,10 +295,7 @@ class Transformer(nn.Module):
         cos, sin = rope_table(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        for name, weight in self.named_parameters():
-            if weight.dim() == 2:
-                scale = 0.02 / math.sqrt(2 * shape["layers"]) if name.endswith(("o.weight", "down.weight")) else 0.02
-                nn.init.normal_(weight, std=scale)
+        initialise(self, shape["layers"])
 
     def forward(self, prefix, tokens):
         """Logits [B, n + 1, codes] of every image token after prefix [B, P] and tokens [B, n]."""

@@ -20,12 +20,17 @@ import textwrap
 import numpy
 import torch
 
-MAR = sys.argv[1]
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "unit"))
-sys.path.insert(0, MAR)
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "unit"))
+sys.path.insert(0, sys.argv[1])
 
 import codec_weights  # noqa: E402
 from models import mar, vae  # noqa: E402
+
+# Only now: MAR's models is a bare folder, over which models.py of tools/training would win.
+sys.path.append(str(ROOT / "tools" / "training"))
+
+from precision import replaced, significant  # noqa: E402
 
 SIZES = {
     "tiny": {"model": {"img_size": 32, "vae_stride": 8, "vae_embed_dim": 4, "encoder_embed_dim": 32, "encoder_depth": 2,
@@ -39,16 +44,6 @@ SIZES = {
              "vae": {}, "groups": 32, "passes": 4, "columns": 16},
 }
 CLASS, SCALE, CFG, TEMPERATURE, PROBED = 3, 0.2325, 2.5, 0.875, 3
-
-
-@contextlib.contextmanager
-def replaced(owner, name, value):
-    old = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, old)
 
 
 class Autoencoder(torch.nn.Module):
@@ -161,7 +156,7 @@ def everything(model, order, passes, width):
 
 
 def digits(x):
-    return [float(f"{float(v):.9g}") for v in x.flatten()]
+    return significant(x.flatten().tolist())
 
 
 def main():

@@ -1,12 +1,15 @@
-"""Checkpoints as torch.save writes them, made without PyTorch, and safetensors read back."""
+"""Checkpoints as torch.save writes them, made without PyTorch, and what a converter makes of them."""
 import collections
 import io
 import json
 import os
 import pickle
 import struct
+import subprocess
 import sys
+import tempfile
 import types
+import unittest
 import zipfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -110,3 +113,51 @@ def read_safetensors(path):
     return {name: (entry["dtype"], entry["shape"], data[8 + length + entry["data_offsets"][0]:
                                                          8 + length + entry["data_offsets"][1]])
             for name, entry in header.items()}
+
+
+def shapes_of(*path):
+    """Of every tensor of a safetensors file under tests/golden."""
+    tensors = read_safetensors(os.path.join(ROOT, "tests", "golden", *path))
+    return {name: shape for name, (_, shape, _) in tensors.items()}
+
+
+class Conversion(unittest.TestCase):
+    """Runs of a converter in a folder of their own: files, which the test writes, to output."""
+    tool, names, options = None, (), ()  # a program of tools, files it reads, what it is always told
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder, self.output = folder.name, os.path.join(folder.name, "out")
+        self.files = [os.path.join(self.folder, name) for name in self.names]
+
+    def run_tool(self, *options):
+        return subprocess.run([sys.executable, os.path.join(ROOT, "tools", self.tool), *self.files, *self.options,
+                               "--output", self.output, *options], capture_output=True, text=True, timeout=60)
+
+    def succeeds(self, *options):
+        """Its config.json."""
+        result = self.run_tool(*options)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        with open(os.path.join(self.output, "config.json"), encoding="utf-8") as file:
+            return json.load(file)
+
+    def refused(self, *parts, options=()):
+        result = self.run_tool(*options)
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertTrue(result.stderr.startswith(self.tool + ": "), result.stderr)
+        for part in parts:
+            self.assertIn(part, result.stderr)
+        left = os.listdir(self.output) if os.path.exists(self.output) else []
+        self.assertNotIn("config.json", left)
+        self.assertFalse([name for name in left if name.endswith(".part")])
+
+    def made(self, name):
+        return read_safetensors(os.path.join(self.output, name))
+
+    def assert_same(self, name, tensors):
+        found = self.made(name)
+        self.assertEqual(set(found), set(tensors))
+        for key, tensor in tensors.items():
+            self.assertEqual(found[key], (tensor.dtype, list(tensor.shape), tensor.bytes()), key)

@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
 """tools/convert-llamagen on files as torch.save writes them (made here, without PyTorch) and on hostile ones."""
 import collections
-import json
 import os
 import struct
-import subprocess
 import sys
-import tempfile
 import unittest
 import zipfile
 
-from fixtures import ROOT, Fixture, Values, read_safetensors, save, tensors_of
+from fixtures import ROOT, Conversion, Fixture, Values, save, shapes_of, tensors_of
 
-TOOL = os.path.join(ROOT, "tools", "convert-llamagen")
 sys.path.insert(0, os.path.join(ROOT, "tools", "convert"))
 
 import safetensors  # noqa: E402
+
+# The names of the official code.
+VQ_SHAPES = shapes_of("llamagen-tiny", "vq.safetensors")
 
 
 def transformer_shapes(dim=8, ffn=12, layers=2, codes=6, classes=4, qkv=24):
@@ -30,20 +29,13 @@ def transformer_shapes(dim=8, ffn=12, layers=2, codes=6, classes=4, qkv=24):
     return shapes
 
 
-def vq_shapes():
-    """From the tiny checkpoint of tests/golden, whose names are those of the official code."""
-    with open(os.path.join(ROOT, "tests", "golden", "llamagen-tiny", "vq.safetensors"), "rb") as file:
-        length, = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+class Convert(Conversion):
+    tool, names, options = "convert-llamagen", ("m.pt", "v.pt"), ("--image-size", "32", "--heads", "2")
 
-
-class Convert(unittest.TestCase):
     def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        self.model, self.vq, self.output = (os.path.join(self.folder.name, name) for name in ("m.pt", "v.pt", "out"))
-        self.weights, self.codec = tensors_of(transformer_shapes()), tensors_of(vq_shapes())
+        super().setUp()
+        self.model, self.vq = self.files
+        self.weights, self.codec = tensors_of(transformer_shapes()), tensors_of(VQ_SHAPES)
         self.codec["quantize.embedding.weight"] = Fixture((6, 8), Values().take(48))
         self.save_model({"model": self.weights})
         save(self.vq, {"model": self.codec}, list(self.codec.values()))
@@ -51,36 +43,10 @@ class Convert(unittest.TestCase):
     def save_model(self, content, **options):
         save(self.model, content, list(self.weights.values()), **options)
 
-    def run_tool(self, *options, size="32"):
-        return subprocess.run([sys.executable, TOOL, self.model, self.vq, "--image-size", size, "--heads", "2",
-                               "--output", self.output, *options], capture_output=True, text=True, timeout=60)
-
-    def succeeds(self, *options):
-        result = self.run_tool(*options)
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        return read_safetensors(os.path.join(self.output, "model.safetensors"))
-
-    def refused(self, *parts, options=(), size="32"):
-        result = self.run_tool(*options, size=size)
-        self.assertEqual((result.returncode, result.stdout), (1, ""))
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        self.assertTrue(result.stderr.startswith("convert-llamagen: "), result.stderr)
-        for part in parts:
-            self.assertIn(part, result.stderr)
-        left = os.listdir(self.output) if os.path.exists(self.output) else []
-        self.assertNotIn("config.json", left)
-        self.assertFalse([name for name in left if name.endswith(".part")])
-
-    def assert_same(self, found, tensors):
-        self.assertEqual(set(found), set(tensors))
-        for name, tensor in tensors.items():
-            self.assertEqual(found[name], (tensor.dtype, list(tensor.shape), tensor.bytes()), name)
-
     def test_bytes_and_config(self):
-        self.assert_same(self.succeeds(), self.weights)
-        self.assert_same(read_safetensors(os.path.join(self.output, "vq.safetensors")), self.codec)
-        with open(os.path.join(self.output, "config.json"), encoding="utf-8") as file:
-            config = json.load(file)
+        config = self.succeeds()
+        self.assert_same("model.safetensors", self.weights)
+        self.assert_same("vq.safetensors", self.codec)
         self.assertEqual(config["transformer"], {
             "dim": 8, "layers": 2, "heads": 2, "kv_heads": 2, "head_dim": 4, "ffn_dim": 12, "norm": "rms",
             "norm_eps": 1e-5, "qk_norm": "none", "rope": "2d", "rope_base": 10000.0, "rope_pairs": "adjacent",
@@ -95,15 +61,14 @@ class Convert(unittest.TestCase):
     def test_grouped_heads(self):
         self.weights = tensors_of(transformer_shapes(qkv=16))
         self.save_model({"model": self.weights})
-        self.succeeds()
-        with open(os.path.join(self.output, "config.json"), encoding="utf-8") as file:
-            self.assertEqual(json.load(file)["transformer"]["kv_heads"], 1)
+        self.assertEqual(self.succeeds()["transformer"]["kv_heads"], 1)
 
     def test_places_of_the_table(self):
         for content in ({"module": self.weights, "epoch": 3}, {"state_dict": self.weights}, self.weights,
                         {"optimizer": {"model": 1}, "model": self.weights}):
             self.save_model(content)
-            self.assert_same(self.succeeds(), self.weights)
+            self.succeeds()
+            self.assert_same("model.safetensors", self.weights)
 
     def test_ignored(self):
         extra = dict(self.weights, freqs_cis=Fixture((2, 2), [1.0, 2.0, 3.0, 4.0]))
@@ -111,22 +76,26 @@ class Convert(unittest.TestCase):
                           "steps": 7}, list(extra.values()))
         self.codec["quantize.codebook_used"] = Fixture((3,), [0.0, 1.0, 2.0])
         save(self.vq, {"model": self.codec}, list(self.codec.values()))
-        self.assert_same(self.succeeds(), self.weights)
-        self.assertNotIn("quantize.codebook_used", read_safetensors(os.path.join(self.output, "vq.safetensors")))
+        self.succeeds()
+        self.assert_same("model.safetensors", self.weights)
+        self.assertNotIn("quantize.codebook_used", self.made("vq.safetensors"))
 
     def test_part_of_a_storage(self):
         tensor = self.weights["norm.weight"]
         self.weights["norm.weight"] = Fixture((8,), [9.0] * 5 + tensor.values + [9.0], first=5)
         self.save_model({"model": self.weights})
-        self.assertEqual(self.succeeds()["norm.weight"][2], tensor.bytes())
+        self.succeeds()
+        self.assertEqual(self.made("model.safetensors")["norm.weight"][2], tensor.bytes())
 
     def test_dtypes(self):
         for dtype in ("F32", "F16", "BF16"):
             self.weights = tensors_of(transformer_shapes(), dtype)
             self.save_model({"model": self.weights})
-            self.assert_same(self.succeeds(), self.weights)
+            self.succeeds()
+            self.assert_same("model.safetensors", self.weights)
             exact = tensors_of(transformer_shapes(), "BF16")
-            self.assert_same(self.succeeds("--dtype", "bf16"), exact)
+            self.succeeds("--dtype", "bf16")
+            self.assert_same("model.safetensors", exact)
 
     def test_rounding(self):
         """To nearest, ties to even, across the lanes of a long integer and at its ends."""
@@ -151,7 +120,7 @@ class Convert(unittest.TestCase):
 
     def test_hostile_calls(self):
         """Nothing that a pickle names is called: the file that it would make does not appear."""
-        mark = os.path.join(self.folder.name, "called")
+        mark = os.path.join(self.folder, "called")
         for module, name, argument in (("os", "system", f"touch {mark}"), ("posix", "system", f"touch {mark}"),
                                        ("builtins", "eval", f"open({mark!r}, 'w')"), ("builtins", "getattr", "x"),
                                        ("collections", "namedtuple", "x"), ("subprocess", "call", "true")):
@@ -164,7 +133,7 @@ class Convert(unittest.TestCase):
         self.assertFalse(os.path.exists(mark))
 
     def test_harmless_names_stay_inert(self):
-        mark = os.path.join(self.folder.name, "called")
+        mark = os.path.join(self.folder, "called")
         for raw in (f"cnumpy.testing\nmeasure\n(Vopen({mark!r},'w')\ntR.".encode(),
                     f"ctorch\nload\n(V{mark}\ntR.".encode()):
             self.save_model({}, raw=raw)
@@ -245,11 +214,11 @@ class Convert(unittest.TestCase):
             self.refused(f"no tensor '{name}'")
 
     def test_swapped_files(self):
-        self.model, self.vq = self.vq, self.model
+        self.files.reverse()
         self.refused("no tensor 'tok_embeddings.weight'", "is this the other file?")
 
     def test_options(self):
-        self.refused("--image-size 30", "multiple of 4", size="30")
+        self.refused("--image-size 30", "multiple of 4", options=("--image-size", "30"))
         self.refused("width 8 with 3 heads", options=("--heads", "3"))
 
     def test_text_file(self):

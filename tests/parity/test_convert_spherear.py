@@ -2,76 +2,38 @@
 """tools/convert-spherear on files as torch.save writes them, in the names and shapes of tests/golden/spherear-tiny."""
 import json
 import os
-import struct
-import subprocess
-import sys
-import tempfile
 import unittest
 
-from fixtures import ROOT, Fixture, Values, product, read_safetensors, save, tensors_of
+from fixtures import ROOT, Conversion, Fixture, Values, product, save, shapes_of, tensors_of
 
-TOOL = os.path.join(ROOT, "tools", "convert-spherear")
 TINY = os.path.join(ROOT, "tests", "golden", "spherear-tiny")
+SHAPES = shapes_of("spherear-tiny", "model.safetensors")
 
 
-def shapes():
-    with open(os.path.join(TINY, "model.safetensors"), "rb") as file:
-        length, = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return {key: entry["shape"] for key, entry in header.items() if key != "__metadata__"}
+class ConvertSphereAr(Conversion):
+    tool, names, options = "convert-spherear", ("m.pt",), ("--heads", "2")
 
-
-class ConvertSphereAr(unittest.TestCase):
     def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        self.model, self.output = os.path.join(self.folder.name, "m.pt"), os.path.join(self.folder.name, "out")
-        self.weights = tensors_of(shapes())
+        super().setUp()
+        self.weights = tensors_of(SHAPES)
         self.save_model()
 
     def save_model(self):
         other = {"proj_in.weight": Fixture((1,), [9.0])}
         vae = {"vae.encoder.output.weight": Fixture((2, 2), [1.0, 2.0, 3.0, 4.0])}
         average = dict(self.weights, **vae)
-        save(self.model, {"model": other, "ema": average}, list(average.values()) + list(other.values()))
-
-    def run_tool(self, *options):
-        return subprocess.run([sys.executable, TOOL, self.model, "--heads", "2", "--output", self.output, *options],
-                              capture_output=True, text=True, timeout=60)
-
-    def succeeds(self, *options):
-        result = self.run_tool(*options)
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        with open(os.path.join(self.output, "config.json"), encoding="utf-8") as file:
-            return json.load(file)
-
-    def refused(self, *parts, options=()):
-        result = self.run_tool(*options)
-        self.assertEqual((result.returncode, result.stdout), (1, ""))
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        self.assertTrue(result.stderr.startswith("convert-spherear: "), result.stderr)
-        for part in parts:
-            self.assertIn(part, result.stderr)
-        left = os.listdir(self.output) if os.path.exists(self.output) else []
-        self.assertNotIn("config.json", left)
-        self.assertFalse([name for name in left if name.endswith(".part")])
-
-    def assert_same(self, tensors):
-        found = read_safetensors(os.path.join(self.output, "model.safetensors"))
-        self.assertEqual(set(found), set(tensors))
-        for key, tensor in tensors.items():
-            self.assertEqual(found[key], (tensor.dtype, list(tensor.shape), tensor.bytes()), key)
+        save(self.files[0], {"model": other, "ema": average}, list(average.values()) + list(other.values()))
 
     def test_bytes_and_config(self):
         with open(os.path.join(TINY, "config.json"), encoding="utf-8") as file:
             tiny = json.load(file)
         self.assertEqual(self.succeeds("--steps", "8"), tiny)
-        self.assert_same(self.weights)
+        self.assert_same("model.safetensors", self.weights)
 
     def test_options(self):
         config = self.succeeds("--dtype", "bf16", "--terminal-noise", "0.05")
         self.assertEqual((config["head"]["steps"], config["head"]["terminal_noise"]), (101, 0.05))
-        self.assert_same(tensors_of(shapes(), "BF16"))
+        self.assert_same("model.safetensors", tensors_of(SHAPES, "BF16"))
 
     def test_missing_tensors(self):
         for name in ("emb_norm.weight", "layers.1.attention.wo.weight", "pos_for_diff.weight", "proj_in.bias",

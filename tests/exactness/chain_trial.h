@@ -2,6 +2,7 @@
 #define SP_CHAIN_TRIAL_H
 /* Many runs of a chain rule over a toy through the production loop, compared with sequences drawn token by token. */
 #include "chain_toys.h"
+#include "kolmogorov_smirnov.h"
 
 enum { STATISTICS = 5, DIRECTIONS = 8, PERMUTATIONS = 199 };
 
@@ -40,42 +41,6 @@ static inline void sample_put(const toy *m, sample *s, size_t run, const float *
     for (size_t i = 0; i < n; i++)
         s->of[3][run] += (double)tokens[i * d] + 0.3 * (double)tokens[i * d + d - 1] * (double)tokens[i * d + d - 1];
     s->of[4][run] = (double)tokens[0] * (double)tokens[d + d - 1] + (double)middle[0];
-}
-
-static inline int compare_numbers(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Two-sample Kolmogorov-Smirnov: sqrt(nm / (n + m)) D. Sorts both. P(> 1.95) = 0.001. */
-static inline double ks_two(double *a, size_t n, double *b, size_t m)
-{
-    double most = 0;
-    size_t i = 0, j = 0;
-    qsort(a, n, sizeof *a, compare_numbers);
-    qsort(b, m, sizeof *b, compare_numbers);
-    while (i < n && j < m) {
-        double x = fmin(a[i], b[j]);
-        while (i < n && a[i] <= x) i++;
-        while (j < m && b[j] <= x) j++;
-        most = fmax(most, fabs((double)i / (double)n - (double)j / (double)m));
-    }
-    return most * sqrt((double)n * (double)m / (double)(n + m));
-}
-
-#define KS_LIMIT 1.95
-
-/* One sample against N(mean, deviation^2): sqrt(n) D. Sorts it. */
-static inline double ks_normal(double *x, size_t n, double mean, double deviation)
-{
-    double most = 0;
-    qsort(x, n, sizeof *x, compare_numbers);
-    for (size_t i = 0; i < n; i++) {
-        double law = 0.5 * erfc(-(x[i] - mean) / deviation * M_SQRT1_2);
-        most = fmax(most, fmax(law - (double)i / (double)n, (double)(i + 1) / (double)n - law));
-    }
-    return most * sqrt((double)n);
 }
 
 typedef struct placed {

@@ -3,7 +3,7 @@
  * the whole picture; and the same bits whatever the threads and windows of one.
  *
  * Laws take thousands of pictures, so they are compared with SP_TEST_ALL only; SP_TEST_PICTURES says how many. */
-#include "support.h"
+#include "kolmogorov_smirnov.h"
 
 #include <unistd.h>
 
@@ -107,28 +107,6 @@ static drawn draw_all(setup *s, const method *m, float cfg_scale, uint64_t seed)
     return out;
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* sqrt(n / 2) D of two samples of n. Sorts both. */
-static double distance(double *a, double *b, size_t n)
-{
-    double most = 0;
-    size_t i = 0, j = 0;
-    qsort(a, n, sizeof *a, compare);
-    qsort(b, n, sizeof *b, compare);
-    while (i < n && j < n) {
-        double x = fmin(a[i], b[j]);
-        while (i < n && a[i] <= x) i++;
-        while (j < n && b[j] <= x) j++;
-        most = fmax(most, fabs((double)i - (double)j) / (double)n);
-    }
-    return most * sqrt((double)n / 2);
-}
-
 /* Where 2 exp(-2 x^2), the chance of one distance to be larger, is 0.001 over all of them together. */
 static double limit_of(size_t tests) { return sqrt(0.5 * log(2 * (double)tests / 0.001)); }
 
@@ -145,7 +123,7 @@ static distances compare_drawn(const drawn *a, const drawn *b)
             x[i] = (double)a->numbers[i * a->width + j];
             y[i] = (double)b->numbers[i * a->width + j];
         }
-        out.number = fmax(out.number, distance(x, y, a->n));
+        out.number = fmax(out.number, ks_two(x, a->n, y, b->n));
     }
     for (uint32_t d = 0; d < LINES; d++) {
         for (size_t i = 0; i < a->n; i++) {
@@ -156,7 +134,7 @@ static distances compare_drawn(const drawn *a, const drawn *b)
                 y[i] += along * (double)b->numbers[i * a->width + j];
             }
         }
-        out.line = fmax(out.line, distance(x, y, a->n));
+        out.line = fmax(out.line, ks_two(x, a->n, y, b->n));
     }
     free(x);
     free(y);

@@ -1,18 +1,11 @@
 /* The diffusion head and its samplers by themselves: what zero modulation means, the table of modulations against
  * modulations made step by step, guidance, bits of rows in any company; the velocity sampler against closed forms.
  * Random weights. */
-#include "support.h"
-
 #include "base/arena.h"
+#include "checkpoint.h"
 #include "model/head.h"
 
 enum { DIM = 6, CONDITION = 48, WIDTH = 64, BLOCKS = 4, GROUPS = 2, TIME = 32, STEPS = 5, LONG = 200, ROWS = 100 };
-
-typedef struct checkpoint {
-    char *image; /* a safetensors file */
-    size_t header, data, size;
-    sp_tensors *tensors;
-} checkpoint;
 
 /* bf16 values below 1/4 in size, the same everywhere; gains of norms too. */
 static void fill(uint16_t *out, size_t count, uint32_t stream)
@@ -20,33 +13,16 @@ static void fill(uint16_t *out, size_t count, uint32_t stream)
     for (size_t i = 0; i < count; i++) out[i] = sp_f32_to_bf16(0.25f * sp_test_value(stream, i));
 }
 
-static void add(checkpoint *c, const char *name, size_t rows, size_t columns)
-{
-    char sizes[64];
-    size_t bytes = rows * columns * 2;
-    if (rows == 1) snprintf(sizes, sizeof sizes, "%zu", columns);
-    else snprintf(sizes, sizeof sizes, "%zu,%zu", rows, columns);
-    c->header += (size_t)sprintf(c->image + 8 + c->header,
-                                 "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
-                                 c->header ? "," : "{", name, sizes, c->data, c->data + bytes);
-    c->data += bytes;
-}
-
 static void add_linear(checkpoint *c, const char *name, size_t rows, size_t columns)
 {
-    char whole[80];
-    snprintf(whole, sizeof whole, "%s.weight", name);
-    add(c, whole, rows, columns);
-    snprintf(whole, sizeof whole, "%s.bias", name);
-    add(c, whole, 1, rows);
+    add_tensor(c, SP_SHAPE2(rows, columns), "%s.weight", name);
+    add_tensor(c, SP_SHAPE1(rows), "%s.bias", name);
 }
 
 static checkpoint make(void)
 {
-    enum { HEADER = 1 << 14, VALUES = 1 << 19 };
-    checkpoint c = {.image = malloc(HEADER + 2 * VALUES)};
+    checkpoint c = {0};
     char name[64];
-    assert_non_null(c.image);
     add_linear(&c, "head.time.0", WIDTH, TIME);
     add_linear(&c, "head.time.2", WIDTH, WIDTH);
     add_linear(&c, "head.condition", WIDTH, CONDITION);
@@ -62,40 +38,22 @@ static checkpoint make(void)
         add_linear(&c, name, 3 * WIDTH, WIDTH);
         snprintf(name, sizeof name, "head.blocks.%zu.down", i);
         add_linear(&c, name, WIDTH, WIDTH * 3 / 2);
-        snprintf(name, sizeof name, "head.blocks.%zu.norm.weight", i);
-        add(&c, name, 1, WIDTH);
-        snprintf(name, sizeof name, "head.blocks.%zu.norm.bias", i);
-        add(&c, name, 1, WIDTH);
+        add_tensor(&c, SP_SHAPE1(WIDTH), "head.blocks.%zu.norm.weight", i);
+        add_tensor(&c, SP_SHAPE1(WIDTH), "head.blocks.%zu.norm.bias", i);
     }
+    open_checkpoint(&c, NULL);
+    fill(c.data, c.total, 1);
     return c;
-}
-
-static void finish(checkpoint *c)
-{
-    c->image[8 + c->header++] = '}';
-    while ((8 + c->header) % 8) c->image[8 + c->header++] = ' ';
-    for (int i = 0; i < 8; i++) c->image[i] = (char)(c->header >> 8 * i);
-    fill((uint16_t *)(void *)(c->image + 8 + c->header), c->data / 2, 1);
-    c->size = 8 + c->header + c->data;
-    SP_TEST_OK(sp_tensors_parse(&c->tensors, "test", c->image, c->size, err));
-}
-
-static void free_checkpoint(checkpoint *c)
-{
-    sp_tensors_close(c->tensors);
-    free(c->image);
 }
 
 /* Every value of the tensors whose name has this in it. */
 static void set(checkpoint *c, const char *part, float value)
 {
     size_t n = 0;
-    for (size_t i = 0; i < sp_tensors_count(c->tensors); i++) {
-        const sp_tensor *t = sp_tensors_at(c->tensors, i);
-        if (!strstr(t->name, part)) continue;
-        uint16_t half = sp_f32_to_bf16(value);
-        char *at = c->image + ((const char *)t->data - c->image);
-        for (size_t j = 0; j < t->count; j++) memcpy(at + 2 * j, &half, 2);
+    for (size_t i = 0; i < c->n; i++) {
+        const entry *e = &c->entries[i];
+        if (!strstr(e->name, part)) continue;
+        for (size_t j = 0; j < e->count; j++) c->data[e->offset + j] = sp_f32_to_bf16(value);
         n++;
     }
     assert_true(n > 0);
@@ -183,7 +141,6 @@ static void zero_modulation(void **state)
 {
     (void)state;
     checkpoint c = make();
-    finish(&c);
     float a[ROWS * DIM], b[ROWS * DIM];
     set(&c, "modulation", 0);
     opened o = open_head(&c, "auto", false, STEPS, 1);
@@ -220,7 +177,6 @@ static void table_or_not(void **state)
 {
     (void)state;
     checkpoint c = make();
-    finish(&c);
     for (int bf16 = 0; bf16 < 2; bf16++) {
         opened o = open_head(&c, "auto", bf16, LONG, 2);
         assert_true(LONG * 2 * ROWS * (3 * GROUPS + 2) * WIDTH * sizeof(float) > (64 << 20));
@@ -246,7 +202,6 @@ static void rows_alone_and_together(void **state)
     static const int32_t some[] = {7, 99, 0, 41, 42, 43, 3};
     enum { SOME = sizeof some / sizeof *some };
     checkpoint c = make();
-    finish(&c);
     for (const char *const *kernels = sp_ops_names(); *kernels; kernels++)
         for (int bf16 = 0; bf16 < 2; bf16++) {
             opened o = open_head(&c, *kernels, bf16, STEPS, 3);
@@ -284,7 +239,6 @@ static void threads_at_once(void **state)
 {
     (void)state;
     checkpoint c = make();
-    finish(&c);
     opened o = open_head(&c, "auto", true, STEPS, 4);
     float all[ROWS * DIM], parts[ROWS * DIM];
     condition(&o, 0, ROWS, 2, 3);
@@ -304,7 +258,6 @@ static void guidance(void **state)
 {
     (void)state;
     checkpoint c = make();
-    finish(&c);
     for (const char *const *kernels = sp_ops_names(); *kernels; kernels++) {
         opened o = open_head(&c, *kernels, false, STEPS, 1);
         float alone[ROWS * DIM], by[4][ROWS * DIM];

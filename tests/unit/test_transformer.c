@@ -1,8 +1,7 @@
 /* The forward pass: a row has the same bits alone and in a window, whatever the number of threads, whether they work as
  * one team or as two, and whether the weights fit a shared cache or the teams go layer by layer. Random weights. */
-#include "support.h"
-
 #include "base/arena.h"
+#include "checkpoint.h"
 #include "model/transformer.h"
 
 enum { POSITIONS = 64, WINDOW = 40, CODES = 48, PREFIX = 4 };
@@ -11,70 +10,36 @@ typedef struct shape {
     size_t dim, layers, heads, ffn;
 } shape;
 
-typedef struct checkpoint {
-    char *image; /* a safetensors file */
-    size_t header, data;
-    uint32_t stream;
-} checkpoint;
-
 /* bf16 values of about 1/8, fast and the same everywhere. */
-static void fill(uint16_t *out, size_t count, uint32_t *stream)
+static void fill(uint16_t *out, size_t count)
 {
+    uint32_t stream = 1;
     for (size_t i = 0; i < count; i++) {
-        *stream = *stream * 1664525u + 1013904223u;
-        out[i] = (uint16_t)(0x3C80u + (*stream >> 25 & 0x7Fu) + (*stream >> 24 & 1u) * 0x8000u);
+        stream = stream * 1664525u + 1013904223u;
+        out[i] = (uint16_t)(0x3C80u + (stream >> 25 & 0x7Fu) + (stream >> 24 & 1u) * 0x8000u);
     }
 }
 
-static void add(checkpoint *c, const char *name, size_t rows, size_t columns)
-{
-    size_t bytes = rows * columns * 2;
-    char sizes[64];
-    if (rows == 1) snprintf(sizes, sizeof sizes, "%zu", columns);
-    else snprintf(sizes, sizeof sizes, "%zu,%zu", rows, columns);
-    c->header += (size_t)sprintf(c->image + 8 + c->header,
-                                 "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
-                                 c->header ? "," : "{", name, sizes, c->data, c->data + bytes);
-    c->data += bytes;
-}
-
-/* A specular checkpoint of this shape with random weights, in memory. */
+/* A specular checkpoint of this shape with random weights. */
 static checkpoint make(shape s)
 {
-    enum { HEADER = 1 << 16 };
-    size_t layer = 4 * s.dim * s.dim + 3 * s.dim * s.ffn + 2 * s.dim;
-    size_t values = s.layers * layer + (2 * CODES + 32 + 1) * s.dim;
-    checkpoint c = {.image = malloc(HEADER + 2 * values), .stream = 1};
-    assert_non_null(c.image);
-    char name[80];
-    add(&c, "text.embedding.weight", 32, s.dim);
-    add(&c, "codes.embedding.weight", CODES, s.dim);
+    static const char *const squares[] = {"q", "k", "v", "o"};
+    checkpoint c = {0};
+    add_tensor(&c, SP_SHAPE2(32, s.dim), "text.embedding.weight");
+    add_tensor(&c, SP_SHAPE2(CODES, s.dim), "codes.embedding.weight");
     for (size_t l = 0; l < s.layers; l++) {
-        static const char *const squares[] = {"attention.q", "attention.k", "attention.v", "attention.o"};
-        static const char *const norms[] = {"attention_norm", "ffn_norm"};
-        for (size_t i = 0; i < 4; i++) {
-            snprintf(name, sizeof name, "layers.%zu.%s.weight", l, squares[i]);
-            add(&c, name, s.dim, s.dim);
-        }
-        for (size_t i = 0; i < 2; i++) {
-            snprintf(name, sizeof name, "layers.%zu.%s.weight", l, norms[i]);
-            add(&c, name, 1, s.dim);
-        }
-        snprintf(name, sizeof name, "layers.%zu.ffn.gate.weight", l);
-        add(&c, name, s.ffn, s.dim);
-        snprintf(name, sizeof name, "layers.%zu.ffn.up.weight", l);
-        add(&c, name, s.ffn, s.dim);
-        snprintf(name, sizeof name, "layers.%zu.ffn.down.weight", l);
-        add(&c, name, s.dim, s.ffn);
+        for (size_t i = 0; i < 4; i++)
+            add_tensor(&c, SP_SHAPE2(s.dim, s.dim), "layers.%zu.attention.%s.weight", l, squares[i]);
+        add_tensor(&c, SP_SHAPE1(s.dim), "layers.%zu.attention_norm.weight", l);
+        add_tensor(&c, SP_SHAPE1(s.dim), "layers.%zu.ffn_norm.weight", l);
+        add_tensor(&c, SP_SHAPE2(s.ffn, s.dim), "layers.%zu.ffn.gate.weight", l);
+        add_tensor(&c, SP_SHAPE2(s.ffn, s.dim), "layers.%zu.ffn.up.weight", l);
+        add_tensor(&c, SP_SHAPE2(s.dim, s.ffn), "layers.%zu.ffn.down.weight", l);
     }
-    add(&c, "norm.weight", 1, s.dim);
-    add(&c, "head.weight", CODES, s.dim);
-    c.image[8 + c.header++] = '}';
-    while ((8 + c.header) % 8) c.image[8 + c.header++] = ' ';
-    assert_true(8 + c.header <= HEADER);
-    for (int i = 0; i < 8; i++) c.image[i] = (char)(c.header >> 8 * i);
-    assert_int_equal(c.data, 2 * values);
-    fill((uint16_t *)(void *)(c.image + 8 + c.header), values, &c.stream);
+    add_tensor(&c, SP_SHAPE1(s.dim), "norm.weight");
+    add_tensor(&c, SP_SHAPE2(CODES, s.dim), "head.weight");
+    open_checkpoint(&c, NULL);
+    fill(c.data, c.total);
     return c;
 }
 
@@ -125,10 +90,8 @@ static void bits_do_not_depend_on_windows_and_threads(shape s, const char *kerne
     const sp_ops *ops = sp_ops_find(kernels);
     checkpoint c = make(s);
     sp_model_config config = config_of(s);
-    sp_tensors *tensors;
     sp_transformer *t;
-    SP_TEST_OK(sp_tensors_parse(&tensors, "test", c.image, 8 + c.header + c.data, err));
-    SP_TEST_OK(sp_transformer_open(&t, &config, tensors, ops, bf16, err));
+    SP_TEST_OK(sp_transformer_open(&t, &config, c.tensors, ops, bf16, err));
     size_t count = 2 * POSITIONS * CODES;
     float *plain = sp_test_alloc(count), *windows = sp_test_alloc(count);
     logits_of(t, 1, 1, plain);
@@ -146,8 +109,7 @@ static void bits_do_not_depend_on_windows_and_threads(shape s, const char *kerne
     sp_test_free(plain, count);
     sp_test_free(windows, count);
     sp_transformer_close(t);
-    sp_tensors_close(tensors);
-    free(c.image);
+    free_checkpoint(&c);
 }
 
 static void small_weights(void **state)

@@ -29,7 +29,7 @@ static void make_latents(const sp_codec_config *config, float latents[POSITIONS 
 }
 
 /* Decodes the tokens of make_latents, and encodes `picture`, or what was decoded if it is NULL. */
-static result run(const checkpoint *c, const char *ops, int threads, const uint8_t *picture)
+static result run(const codec_checkpoint *c, const char *ops, int threads, const uint8_t *picture)
 {
     result r = {.n_values = 0};
     float latents[POSITIONS * MAX_WIDTH];
@@ -75,16 +75,15 @@ static void pytorch_agrees(void **state)
         const json_t *pixels = json_object_get(golden, "pixels"), *latents = json_object_get(golden, "latents");
         double pixel_error = 4 * json_real_value(json_object_get(golden, "pixel_error")) + 5e-7;
         double latent_error = 4 * json_real_value(json_object_get(golden, "latent_error")) + 5e-7;
-        checkpoint *c = make_checkpoint(which ? &ORDER : &LEVELS);
+        codec_checkpoint c = make_codec_checkpoint(which ? &ORDER : &LEVELS);
         uint8_t picture[MAX_VALUES];
-        open_checkpoint(c, NULL);
         for (size_t i = 0; i < json_array_size(pixels); i++)
             picture[i] = (uint8_t)rint(grey(json_real_value(json_array_get(pixels, i))));
         for (const char *const *name = sp_ops_names(); *name; name++) {
-            result r = run(c, *name, 1, picture);
+            result r = run(&c, *name, 1, picture);
             assert_int_equal(r.n_values, json_array_size(pixels));
-            assert_int_equal(json_array_size(latents), POSITIONS * c->config.code_dim);
-            assert_int_equal(sp_codec_features(&c->config, c->tensors), 2 * c->config.z_channels);
+            assert_int_equal(json_array_size(latents), POSITIONS * c.config.code_dim);
+            assert_int_equal(sp_codec_features(&c.config, c.file.tensors), 2 * c.config.z_channels);
             for (size_t i = 0; i < r.n_values; i++) {
                 double expected = grey(json_real_value(json_array_get(pixels, i)));
                 if (!(fabs((double)r.rgb[i] - expected) <= 0.5 + pixel_error * 127.5))
@@ -93,9 +92,9 @@ static void pytorch_agrees(void **state)
             close_to("latent", *name, r.latents, latents, latent_error);
             /* A latent is scale times a combination of features: they are larger by as much. */
             close_to("feature", *name, r.features, json_object_get(golden, "features"),
-                     latent_error / (double)c->config.latent_scale);
+                     latent_error / (double)c.config.latent_scale);
         }
-        free_checkpoint(c);
+        free_checkpoint(&c.file);
     }
     json_decref(root);
 }
@@ -104,11 +103,10 @@ static void pytorch_agrees(void **state)
 static void bf16_is_as_close_as_the_reference(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LEVELS);
-    open_checkpoint(c, NULL);
-    result exact = run(c, "ref", 1, NULL);
-    c->config.bf16 = true;
-    result rounded = run(c, "ref", 1, exact.rgb);
+    codec_checkpoint c = make_codec_checkpoint(&LEVELS);
+    result exact = run(&c, "ref", 1, NULL);
+    c.config.bf16 = true;
+    result rounded = run(&c, "ref", 1, exact.rgb);
     int moved = 0;
     for (size_t i = 0; i < exact.n_values; i++) {
         int d = abs((int)exact.rgb[i] - (int)rounded.rgb[i]);
@@ -116,74 +114,71 @@ static void bf16_is_as_close_as_the_reference(void **state)
     }
     assert_in_range(moved, 1, 8); /* 0 would mean that nothing was rounded */
     for (const char *const *name = sp_ops_names(); *name; name++) {
-        result r = run(c, *name, 2, exact.rgb);
+        result r = run(&c, *name, 2, exact.rgb);
         for (size_t i = 0; i < r.n_values; i++) assert_true(abs((int)exact.rgb[i] - (int)r.rgb[i]) <= 2 * moved);
         assert_memory_not_equal(r.rgb, exact.rgb, r.n_values);
     }
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void threads_do_not_show(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LEVELS);
-    open_checkpoint(c, NULL);
+    codec_checkpoint c = make_codec_checkpoint(&LEVELS);
     for (const char *const *name = sp_ops_names(); *name; name++) {
-        result one = run(c, *name, 1, NULL);
+        result one = run(&c, *name, 1, NULL);
         for (int threads = 2; threads <= 3; threads++) {
-            result more = run(c, *name, threads, NULL);
+            result more = run(&c, *name, threads, NULL);
             assert_memory_equal(one.rgb, more.rgb, one.n_values);
             assert_memory_equal(one.latents, more.latents, sizeof one.latents);
         }
     }
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 /* The scale of tokens is that of the encoder's means: a power of two changes no bit but the exponents of tokens. */
 static void tokens_carry_the_scale(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&ORDER);
-    open_checkpoint(c, NULL);
+    codec_checkpoint c = make_codec_checkpoint(&ORDER);
     float latents[POSITIONS * MAX_WIDTH];
     uint8_t rgb[2][MAX_VALUES];
     float means[2][POSITIONS * MAX_WIDTH];
-    size_t count = POSITIONS * c->config.code_dim;
-    make_latents(&c->config, latents);
+    size_t count = POSITIONS * c.config.code_dim;
+    make_latents(&c.config, latents);
     for (int i = 0; i < 2; i++) {
         sp_codec *codec;
-        c->config.latent_scale = i ? 4.0f : 1.0f;
+        c.config.latent_scale = i ? 4.0f : 1.0f;
         for (size_t j = 0; i && j < count; j++) latents[j] *= 4.0f;
-        SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+        SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
         SP_TEST_OK(sp_codec_decode_latents(codec, latents, rgb[i], err));
         SP_TEST_OK(sp_codec_encode_latents(codec, rgb[0], means[i], err));
         sp_codec_close(codec);
     }
     assert_memory_equal(rgb[0], rgb[1], ROWS * 2 * COLUMNS * 2 * 3);
     for (size_t j = 0; j < count; j++) assert_true(means[1][j] == 4.0f * means[0][j]);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void without_an_encoder_it_only_decodes(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LEVELS);
-    open_checkpoint(c, NULL);
-    result whole = run(c, "auto", 1, NULL);
-    open_checkpoint(c, "encoder.");
+    codec_checkpoint c = make_codec_checkpoint(&LEVELS);
+    result whole = run(&c, "auto", 1, NULL);
+    open_checkpoint(&c.file, "encoder.");
     float latents[POSITIONS * MAX_WIDTH];
     uint8_t rgb[MAX_VALUES];
     sp_codec *codec;
     sp_error refusal = {0};
-    make_latents(&c->config, latents);
-    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    make_latents(&c.config, latents);
+    SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
     SP_TEST_OK(sp_codec_decode_latents(codec, latents, rgb, err));
     assert_memory_equal(rgb, whole.rgb, whole.n_values);
-    assert_int_equal(sp_codec_features(&c->config, c->tensors), 0);
+    assert_int_equal(sp_codec_features(&c.config, c.file.tensors), 0);
     assert_int_equal(sp_codec_encode_latents(codec, rgb, latents, &refusal), SP_EUNSUPPORTED);
     assert_non_null(strstr(refusal.message, "encoder"));
     sp_codec_close(codec);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void every_missing_or_misshapen_tensor_is_named(void **state)
@@ -191,66 +186,64 @@ static void every_missing_or_misshapen_tensor_is_named(void **state)
     (void)state;
     static const sp_codec_config *const configs[] = {&LEVELS, &ORDER};
     for (size_t i = 0; i < 2; i++) {
-        checkpoint *c = make_checkpoint(configs[i]);
-        refuses_missing_and_misshapen(c);
-        free_checkpoint(c);
+        codec_checkpoint c = make_codec_checkpoint(configs[i]);
+        refuses_missing_and_misshapen(&c);
+        free_checkpoint(&c.file);
     }
 }
 
 static void every_nan_weight_is_named(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LEVELS);
-    refuses_nan(c);
-    free_checkpoint(c);
+    codec_checkpoint c = make_codec_checkpoint(&LEVELS);
+    refuses_nan(&c);
+    free_checkpoint(&c.file);
 }
 
 static void an_overflow_is_never_a_picture(void **state)
 {
     (void)state;
     for (const char *const *name = sp_ops_names(); *name; name++) {
-        checkpoint *c = make_checkpoint(&LEVELS);
+        codec_checkpoint c = make_codec_checkpoint(&LEVELS);
         float latents[POSITIONS * MAX_WIDTH];
         uint8_t rgb[MAX_VALUES] = {0};
         sp_codec *codec;
         size_t count = 0;
-        make_latents(&c->config, latents);
+        make_latents(&c.config, latents);
         static const char *const huge[] = {"decoder.conv_out.weight", "encoder.conv_out.weight", "quant_conv.weight"};
         for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
-            uint16_t *weights = tensor_data(c, huge[i], &count);
+            uint16_t *weights = tensor_data(&c.file, huge[i], &count);
             for (size_t j = 0; j < count; j++) weights[j] = sp_f32_to_bf16(3e38f);
         }
-        open_checkpoint(c, NULL);
-        SP_TEST_OK(open_codec(&codec, c, *name, NULL, err));
+        SP_TEST_OK(open_codec(&codec, &c, *name, NULL, err));
         sp_error decoding = {0}, encoding = {0};
         assert_int_equal(sp_codec_decode_latents(codec, latents, rgb, &decoding), SP_EFORMAT);
         assert_int_equal(sp_codec_encode_latents(codec, rgb, latents, &encoding), SP_EFORMAT);
         assert_non_null(strstr(decoding.message, "overflow"));
         assert_non_null(strstr(encoding.message, "overflow"));
         sp_codec_close(codec);
-        free_checkpoint(c);
+        free_checkpoint(&c.file);
     }
 }
 
 static void tokens_that_are_no_numbers_are_refused(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LEVELS);
+    codec_checkpoint c = make_codec_checkpoint(&LEVELS);
     float latents[POSITIONS * MAX_WIDTH];
     uint8_t rgb[MAX_VALUES];
     sp_codec *codec;
-    open_checkpoint(c, NULL);
-    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
     const float bad[] = {NAN, INFINITY, -INFINITY};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         sp_error err = {0};
-        make_latents(&c->config, latents);
-        latents[POSITIONS * c->config.code_dim - 1] = bad[i];
+        make_latents(&c.config, latents);
+        latents[POSITIONS * c.config.code_dim - 1] = bad[i];
         assert_int_equal(sp_codec_decode_latents(codec, latents, rgb, &err), SP_EARG);
         assert_non_null(strstr(err.message, "token 19"));
     }
     sp_codec_close(codec);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void tokens_of_the_other_kind_are_refused(void **state)
@@ -260,14 +253,13 @@ static void tokens_of_the_other_kind_are_refused(void **state)
         .kind = "vqgan", .channels = 8, .channel_mult = {1}, .n_levels = 1, .blocks_per_level = 1, .z_channels = 6,
         .n_codes = 40, .code_dim = 4, .groups = 4, .group_norm_eps = 1e-6f, .rows = ROWS, .columns = COLUMNS};
     for (int continuous = 0; continuous < 2; continuous++) {
-        checkpoint *c = make_checkpoint(continuous ? &LEVELS : &vqgan);
+        codec_checkpoint c = make_codec_checkpoint(continuous ? &LEVELS : &vqgan);
         float latents[POSITIONS * MAX_WIDTH] = {0};
         int32_t tokens[POSITIONS] = {0};
         uint8_t rgb[MAX_VALUES] = {0};
         sp_codec *codec;
         sp_error decoding = {0}, encoding = {0};
-        open_checkpoint(c, NULL);
-        SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+        SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
         assert_int_equal(sp_codec_continuous(codec), continuous);
         if (continuous) {
             assert_int_equal(sp_codec_decode(codec, tokens, rgb, &decoding), SP_EUNSUPPORTED);
@@ -279,16 +271,15 @@ static void tokens_of_the_other_kind_are_refused(void **state)
         assert_non_null(strstr(decoding.message, continuous ? "found codes" : "found latents"));
         assert_string_equal(encoding.message, decoding.message);
         sp_codec_close(codec);
-        free_checkpoint(c);
+        free_checkpoint(&c.file);
     }
 }
 
 static void bad_shapes_are_refused(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LEVELS);
+    codec_checkpoint c = make_codec_checkpoint(&LEVELS);
     sp_codec *codec;
-    open_checkpoint(c, NULL);
     const struct { size_t offset, value; sp_status status; } wrong[] = {
         {offsetof(sp_codec_config, groups), 3, SP_EFORMAT},
         {offsetof(sp_codec_config, channels), SIZE_MAX, SP_EFORMAT},
@@ -301,20 +292,20 @@ static void bad_shapes_are_refused(void **state)
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         sp_error err = {0};
-        c->config = LEVELS;
-        memcpy((char *)&c->config + wrong[i].offset, &wrong[i].value, sizeof wrong[i].value);
-        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), wrong[i].status);
+        c.config = LEVELS;
+        memcpy((char *)&c.config + wrong[i].offset, &wrong[i].value, sizeof wrong[i].value);
+        assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), wrong[i].status);
         assert_null(codec);
     }
     const float scales[] = {0.0f, -1.0f, NAN, INFINITY};
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
         sp_error err = {0};
-        c->config = LEVELS;
-        c->config.latent_scale = scales[i];
-        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_EFORMAT);
+        c.config = LEVELS;
+        c.config.latent_scale = scales[i];
+        assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), SP_EFORMAT);
         assert_non_null(strstr(err.message, "scale"));
     }
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 /* Multiply-adds and weights of a layer, biases and norms among them. */
@@ -374,15 +365,14 @@ static void *counting_allocate(size_t bytes)
 static void memory_is_taken_at_opening_and_its_want_reported(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&ORDER);
+    codec_checkpoint c = make_codec_checkpoint(&ORDER);
     float latents[POSITIONS * MAX_WIDTH];
     uint8_t rgb[MAX_VALUES];
     sp_codec *codec;
-    make_latents(&c->config, latents);
-    open_checkpoint(c, NULL);
+    make_latents(&c.config, latents);
     sp_alloc_hook(counting_allocate);
     n_allocations = fail_at = 0;
-    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
     size_t needed = n_allocations;
     SP_TEST_OK(sp_codec_decode_latents(codec, latents, rgb, err));
     SP_TEST_OK(sp_codec_encode_latents(codec, rgb, latents, err));
@@ -392,11 +382,11 @@ static void memory_is_taken_at_opening_and_its_want_reported(void **state)
         sp_error err = {0};
         n_allocations = 0;
         fail_at = i;
-        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_ENOMEM);
+        assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), SP_ENOMEM);
         assert_null(codec);
     }
     sp_alloc_hook(NULL);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 int main(void)

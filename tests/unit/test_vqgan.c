@@ -26,7 +26,7 @@ static void make_tokens(const sp_codec_config *config, int32_t tokens[ROWS * COL
 }
 
 /* Decodes the tokens of make_tokens, and encodes `picture`, or what was decoded if it is NULL. */
-static result run(const checkpoint *c, const char *ops, int threads, const uint8_t *picture)
+static result run(const codec_checkpoint *c, const char *ops, int threads, const uint8_t *picture)
 {
     result r = {.n_pixels = 0};
     int32_t tokens[ROWS * COLUMNS];
@@ -56,13 +56,12 @@ static void pytorch_agrees(void **state)
     for (int which = 0; which < 2; which++) {
         const json_t *golden = json_object_get(root, which ? "lowest" : "middle");
         const json_t *pixels = json_object_get(golden, "pixels"), *codes = json_object_get(golden, "codes");
-        checkpoint *c = make_checkpoint(which ? &LOWEST : &MIDDLE);
+        codec_checkpoint c = make_codec_checkpoint(which ? &LOWEST : &MIDDLE);
         uint8_t picture[sizeof((result *)0)->rgb];
-        open_checkpoint(c, NULL);
         for (size_t i = 0; i < json_array_size(pixels); i++)
             picture[i] = (uint8_t)rint(grey(json_real_value(json_array_get(pixels, i))));
         for (const char *const *name = sp_ops_names(); *name; name++) {
-            result r = run(c, *name, 1, picture);
+            result r = run(&c, *name, 1, picture);
             assert_int_equal(r.n_pixels, json_array_size(pixels));
             for (size_t i = 0; i < r.n_pixels; i++) {
                 double expected = grey(json_real_value(json_array_get(pixels, i)));
@@ -72,7 +71,7 @@ static void pytorch_agrees(void **state)
             for (size_t i = 0; i < ROWS * COLUMNS; i++)
                 assert_int_equal(r.codes[i], json_integer_value(json_array_get(codes, i)));
         }
-        free_checkpoint(c);
+        free_checkpoint(&c.file);
     }
     json_decref(root);
 }
@@ -82,11 +81,10 @@ static void pytorch_agrees(void **state)
 static void bf16_is_as_close_as_the_reference(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LOWEST);
-    open_checkpoint(c, NULL);
-    result exact = run(c, "ref", 1, NULL);
-    c->config.bf16 = true;
-    result rounded = run(c, "ref", 1, exact.rgb);
+    codec_checkpoint c = make_codec_checkpoint(&LOWEST);
+    result exact = run(&c, "ref", 1, NULL);
+    c.config.bf16 = true;
+    result rounded = run(&c, "ref", 1, exact.rgb);
     int moved = 0;
     for (size_t i = 0; i < exact.n_pixels; i++) {
         int d = abs((int)exact.rgb[i] - (int)rounded.rgb[i]);
@@ -94,51 +92,49 @@ static void bf16_is_as_close_as_the_reference(void **state)
     }
     assert_in_range(moved, 1, 8); /* 0 would mean that nothing was rounded */
     for (const char *const *name = sp_ops_names(); *name; name++) {
-        result r = run(c, *name, 2, exact.rgb);
+        result r = run(&c, *name, 2, exact.rgb);
         for (size_t i = 0; i < r.n_pixels; i++) assert_true(abs((int)exact.rgb[i] - (int)r.rgb[i]) <= 2 * moved);
         assert_memory_not_equal(r.rgb, exact.rgb, r.n_pixels);
     }
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void threads_do_not_show(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LOWEST);
-    open_checkpoint(c, NULL);
+    codec_checkpoint c = make_codec_checkpoint(&LOWEST);
     for (int bf16 = 0; bf16 < 2; bf16++) {
-        c->config.bf16 = bf16;
+        c.config.bf16 = bf16;
         for (const char *const *name = sp_ops_names(); *name; name++) {
-            result one = run(c, *name, 1, NULL);
+            result one = run(&c, *name, 1, NULL);
             for (int threads = 2; threads <= 3; threads++) {
-                result more = run(c, *name, threads, NULL);
+                result more = run(&c, *name, threads, NULL);
                 assert_memory_equal(one.rgb, more.rgb, one.n_pixels);
                 assert_memory_equal(one.codes, more.codes, sizeof one.codes);
             }
         }
     }
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 /* quant_conv gives one point everywhere; its nearest code is short, while longer ones have a larger product with it. */
 static void codes_that_are_not_normalised_are_found_by_distance(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&MIDDLE);
+    codec_checkpoint c = make_codec_checkpoint(&MIDDLE);
     size_t count = 0, width = MIDDLE.code_dim;
-    c->config.l2_normalised = false;
-    uint16_t *weights = tensor_data(c, "quant_conv.weight", &count);
+    c.config.l2_normalised = false;
+    uint16_t *weights = tensor_data(&c.file, "quant_conv.weight", &count);
     memset(weights, 0, count * sizeof *weights);
-    uint16_t *point = tensor_data(c, "quant_conv.bias", &count);
-    uint16_t *codes = tensor_data(c, "quantize.embedding.weight", &count);
+    uint16_t *point = tensor_data(&c.file, "quant_conv.bias", &count);
+    uint16_t *codes = tensor_data(&c.file, "quantize.embedding.weight", &count);
     for (size_t i = 0; i < count; i++) codes[i] = sp_f32_to_bf16((float)(i / width) * 0.5f);
     for (size_t i = 0; i < width; i++) point[i] = sp_f32_to_bf16(2.125f); /* code 4 is 2, code 5 is 2.5 */
-    open_checkpoint(c, NULL);
     for (const char *const *name = sp_ops_names(); *name; name++) {
-        result r = run(c, *name, 1, NULL);
+        result r = run(&c, *name, 1, NULL);
         for (size_t i = 0; i < ROWS * COLUMNS; i++) assert_int_equal(r.codes[i], 4);
     }
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void colours_are_rounded_and_clamped(void **state)
@@ -147,18 +143,17 @@ static void colours_are_rounded_and_clamped(void **state)
     /* 127.5 x + 127.5 is 127.5, a half, upwards; far below 0; 159.375; then 191.25; far above 255; exactly 0 */
     static const float colours[2][3] = {{0.0f, -2.0f, 0.25f}, {0.5f, 2.0f, -1.0f}};
     static const uint8_t expected[2][3] = {{128, 0, 159}, {191, 255, 0}};
-    checkpoint *c = make_checkpoint(&MIDDLE);
+    codec_checkpoint c = make_codec_checkpoint(&MIDDLE);
     size_t count = 0;
-    uint16_t *weights = tensor_data(c, "decoder.conv_out.weight", &count);
+    uint16_t *weights = tensor_data(&c.file, "decoder.conv_out.weight", &count);
     memset(weights, 0, count * sizeof *weights);
-    uint16_t *bias = tensor_data(c, "decoder.conv_out.bias", &count);
+    uint16_t *bias = tensor_data(&c.file, "decoder.conv_out.bias", &count);
     for (size_t which = 0; which < 2; which++) {
         for (size_t i = 0; i < 3; i++) bias[i] = sp_f32_to_bf16(colours[which][i]);
-        open_checkpoint(c, NULL);
-        result r = run(c, "ref", 1, NULL);
+        result r = run(&c, "ref", 1, NULL);
         assert_memory_equal(r.rgb, expected[which], 3);
     }
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 /* GroupNorm hides most of a wrong scale: only many pictures show it. */
@@ -167,15 +162,14 @@ static void bytes_become_minus_one_to_one(void **state)
     (void)state;
     extern const sp_codec_ops sp_codec_vqgan;
     enum { PICTURES = 64 };
-    checkpoint *c = make_checkpoint(&MIDDLE);
+    codec_checkpoint c = make_codec_checkpoint(&MIDDLE);
     float pixels[sizeof((result *)0)->rgb];
     uint8_t rgb[sizeof((result *)0)->rgb];
     int32_t found[ROWS * COLUMNS], expected[ROWS * COLUMNS];
     sp_codec *codec;
     void *network;
-    open_checkpoint(c, NULL);
-    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
-    SP_TEST_OK(sp_codec_vqgan.open(&network, &c->config, c->tensors, sp_ops_find("auto"), NULL, err));
+    SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
+    SP_TEST_OK(sp_codec_vqgan.open(&network, &c.config, c.file.tensors, sp_ops_find("auto"), NULL, err));
     size_t count = sp_codec_height(codec) * sp_codec_width(codec) * 3;
     for (uint32_t picture = 0; picture < PICTURES; picture++) {
         for (size_t i = 0; i < count; i++) {
@@ -188,85 +182,82 @@ static void bytes_become_minus_one_to_one(void **state)
     }
     sp_codec_vqgan.close(network);
     sp_codec_close(codec);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void without_an_encoder_it_only_decodes(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&MIDDLE);
-    open_checkpoint(c, NULL);
-    result whole = run(c, "auto", 1, NULL);
-    open_checkpoint(c, "encoder.");
+    codec_checkpoint c = make_codec_checkpoint(&MIDDLE);
+    result whole = run(&c, "auto", 1, NULL);
+    open_checkpoint(&c.file, "encoder.");
     int32_t tokens[ROWS * COLUMNS];
     sp_codec *codec;
     sp_error refusal = {0};
     uint8_t rgb[sizeof whole.rgb];
-    make_tokens(&c->config, tokens);
-    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    make_tokens(&c.config, tokens);
+    SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
     SP_TEST_OK(sp_codec_decode(codec, tokens, rgb, err));
     assert_memory_equal(rgb, whole.rgb, whole.n_pixels);
     assert_int_equal(sp_codec_encode(codec, rgb, tokens, &refusal), SP_EUNSUPPORTED);
     assert_non_null(strstr(refusal.message, "encoder"));
     sp_codec_close(codec);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static void every_missing_or_misshapen_tensor_is_named(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LOWEST);
-    refuses_missing_and_misshapen(c);
-    free_checkpoint(c);
+    codec_checkpoint c = make_codec_checkpoint(&LOWEST);
+    refuses_missing_and_misshapen(&c);
+    free_checkpoint(&c.file);
 }
 
 static void every_nan_weight_is_named(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&LOWEST);
-    refuses_nan(c);
-    free_checkpoint(c);
+    codec_checkpoint c = make_codec_checkpoint(&LOWEST);
+    refuses_nan(&c);
+    free_checkpoint(&c.file);
 }
 
 static void an_overflow_is_never_a_picture(void **state)
 {
     (void)state;
     for (const char *const *name = sp_ops_names(); *name; name++) {
-        checkpoint *c = make_checkpoint(&MIDDLE);
+        codec_checkpoint c = make_codec_checkpoint(&MIDDLE);
         int32_t tokens[ROWS * COLUMNS];
         uint8_t rgb[sizeof((result *)0)->rgb] = {0};
         sp_codec *codec;
         size_t count = 0;
-        make_tokens(&c->config, tokens);
+        make_tokens(&c.config, tokens);
         static const char *const huge[] = {"decoder.conv_out.weight", "encoder.conv_out.weight", "quant_conv.weight"};
         for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
-            uint16_t *weights = tensor_data(c, huge[i], &count);
+            uint16_t *weights = tensor_data(&c.file, huge[i], &count);
             for (size_t j = 0; j < count; j++) weights[j] = sp_f32_to_bf16(3e38f);
         }
-        open_checkpoint(c, NULL);
-        SP_TEST_OK(open_codec(&codec, c, *name, NULL, err));
+        SP_TEST_OK(open_codec(&codec, &c, *name, NULL, err));
         sp_error decoding = {0}, encoding = {0};
         assert_int_equal(sp_codec_decode(codec, tokens, rgb, &decoding), SP_EFORMAT);
         assert_int_equal(sp_codec_encode(codec, rgb, tokens, &encoding), SP_EFORMAT);
         assert_non_null(strstr(decoding.message, "overflow"));
         assert_non_null(strstr(encoding.message, "overflow"));
         sp_codec_close(codec);
-        free_checkpoint(c);
+        free_checkpoint(&c.file);
     }
 }
 
 static void bad_arguments_are_refused(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&MIDDLE);
+    codec_checkpoint c = make_codec_checkpoint(&MIDDLE);
     int32_t tokens[ROWS * COLUMNS];
     uint8_t rgb[sizeof((result *)0)->rgb];
     sp_codec *codec;
-    open_checkpoint(c, NULL);
-    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
     for (int i = 0; i < 2; i++) {
         sp_error err = {0};
-        make_tokens(&c->config, tokens);
+        make_tokens(&c.config, tokens);
         tokens[ROWS * COLUMNS - 1] = i ? (int32_t)MIDDLE.n_codes : -1;
         assert_int_equal(sp_codec_decode(codec, tokens, rgb, &err), SP_EARG);
         assert_non_null(strstr(err.message, "token 19"));
@@ -288,17 +279,17 @@ static void bad_arguments_are_refused(void **state)
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         sp_error err = {0};
-        c->config = MIDDLE;
-        memcpy((char *)&c->config + wrong[i].offset, &wrong[i].value, sizeof wrong[i].value);
-        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), wrong[i].status);
+        c.config = MIDDLE;
+        memcpy((char *)&c.config + wrong[i].offset, &wrong[i].value, sizeof wrong[i].value);
+        assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), wrong[i].status);
         assert_null(codec);
     }
     sp_error err = {0};
-    c->config = MIDDLE;
-    memcpy(c->config.kind, "vqgam", 6);
-    assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_EUNSUPPORTED);
+    c.config = MIDDLE;
+    memcpy(c.config.kind, "vqgam", 6);
+    assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), SP_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "vqgam"));
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 static size_t n_allocations, fail_at;
@@ -311,15 +302,14 @@ static void *counting_allocate(size_t bytes)
 static void memory_is_taken_at_opening_and_its_want_reported(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&MIDDLE);
+    codec_checkpoint c = make_codec_checkpoint(&MIDDLE);
     int32_t tokens[ROWS * COLUMNS];
     uint8_t rgb[sizeof((result *)0)->rgb];
     sp_codec *codec;
-    make_tokens(&c->config, tokens);
-    open_checkpoint(c, NULL);
+    make_tokens(&c.config, tokens);
     sp_alloc_hook(counting_allocate);
     n_allocations = fail_at = 0;
-    SP_TEST_OK(open_codec(&codec, c, "auto", NULL, err));
+    SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
     size_t needed = n_allocations;
     SP_TEST_OK(sp_codec_decode(codec, tokens, rgb, err));
     SP_TEST_OK(sp_codec_encode(codec, rgb, tokens, err));
@@ -329,11 +319,11 @@ static void memory_is_taken_at_opening_and_its_want_reported(void **state)
         sp_error err = {0};
         n_allocations = 0;
         fail_at = i;
-        assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_ENOMEM);
+        assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), SP_ENOMEM);
         assert_null(codec);
     }
     sp_alloc_hook(NULL);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 int main(void)

@@ -53,25 +53,35 @@ static inline void sp_test_free(float *data, size_t count)
     free(data - SP_TEST_GUARD);
 }
 
-/* Allocations of sp_alloc that still succeed after sp_test_allow_allocations. */
-static inline size_t *sp_test_allocations_left(void)
+/* Allocations of sp_alloc since the last call of the two below; numbers first to last, counted from 1, fail. */
+typedef struct sp_test_allocations {
+    size_t n, first, last;
+} sp_test_allocations;
+
+static inline sp_test_allocations *sp_test_counted(void)
 {
-    static size_t left;
-    return &left;
+    static sp_test_allocations counted;
+    return &counted;
 }
 
 static inline void *sp_test_allocate(size_t bytes)
 {
-    size_t *left = sp_test_allocations_left();
-    if (*left == 0) return NULL;
-    --*left;
-    return aligned_alloc(64, bytes);
+    sp_test_allocations *c = sp_test_counted();
+    c->n++;
+    return c->n >= c->first && c->n <= c->last ? NULL : aligned_alloc(64, bytes);
 }
 
 /* The next n allocations of sp_alloc succeed and no other, until sp_alloc_hook(NULL). */
 static inline void sp_test_allow_allocations(size_t n)
 {
-    *sp_test_allocations_left() = n;
+    *sp_test_counted() = (sp_test_allocations){.first = n + 1, .last = SIZE_MAX};
+    sp_alloc_hook(sp_test_allocate);
+}
+
+/* The n-th of the next allocations fails and no other, none if n is 0; until sp_alloc_hook(NULL). */
+static inline void sp_test_fail_allocation(size_t n)
+{
+    *sp_test_counted() = (sp_test_allocations){.first = n, .last = n};
     sp_alloc_hook(sp_test_allocate);
 }
 

@@ -483,13 +483,6 @@ static void test_threads_do_not_show(void **state)
     unload(&g);
 }
 
-static size_t n_allocations, fail_at;
-
-static void *counting_allocate(size_t bytes)
-{
-    return ++n_allocations == fail_at ? NULL : aligned_alloc(64, (bytes + 63) / 64 * 64);
-}
-
 static sp_status open_both(const golden *g, sp_masked **masked, sp_masked_context **context, sp_error *err)
 {
     *context = NULL;
@@ -508,20 +501,18 @@ static void test_memory_is_taken_at_opening(void **state)
     float share = 0.5f;
     sp_model_prompt prompt = {&class_number, 1};
     sp_latent_guidance guidance = {2, 1};
-    sp_alloc_hook(counting_allocate);
-    n_allocations = fail_at = 0;
+    sp_test_fail_allocation(0);
     SP_TEST_OK(open_both(&g, &masked, &context, err));
-    size_t needed = n_allocations;
+    size_t needed = sp_test_counted()->n;
     sp_masked_model model = sp_masked_context_model(context);
     SP_TEST_OK(model.ops->begin(model.state, &prompt, &guidance, err));
     SP_TEST_OK(model.ops->condition(model.state, &(sp_masked_pass){known, latents, 1, &position, &share}, err));
-    assert_int_equal(n_allocations, needed);
+    assert_int_equal(sp_test_counted()->n, needed);
     sp_masked_context_close(context);
     sp_masked_close(masked);
     for (size_t i = 1; i <= needed && g.config.dim <= 64; i++) {
         sp_error err = {0};
-        n_allocations = 0;
-        fail_at = i;
+        sp_test_fail_allocation(i);
         assert_int_equal(open_both(&g, &masked, &context, &err), SP_ENOMEM);
         assert_null(context);
         sp_masked_close(masked);

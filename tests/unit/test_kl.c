@@ -355,13 +355,6 @@ static void kl16_has_its_size(void **state)
     assert_string_equal(layers[n - 2].name, "decoder.up.0.block.2");
 }
 
-static size_t n_allocations, fail_at;
-
-static void *counting_allocate(size_t bytes)
-{
-    return ++n_allocations == fail_at ? NULL : aligned_alloc(64, bytes);
-}
-
 static void memory_is_taken_at_opening_and_its_want_reported(void **state)
 {
     (void)state;
@@ -370,18 +363,16 @@ static void memory_is_taken_at_opening_and_its_want_reported(void **state)
     uint8_t rgb[MAX_VALUES];
     sp_codec *codec;
     make_latents(&c.config, latents);
-    sp_alloc_hook(counting_allocate);
-    n_allocations = fail_at = 0;
+    sp_test_fail_allocation(0);
     SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
-    size_t needed = n_allocations;
+    size_t needed = sp_test_counted()->n;
     SP_TEST_OK(sp_codec_decode_latents(codec, latents, rgb, err));
     SP_TEST_OK(sp_codec_encode_latents(codec, rgb, latents, err));
-    assert_int_equal(n_allocations, needed);
+    assert_int_equal(sp_test_counted()->n, needed);
     sp_codec_close(codec);
     for (size_t i = 1; i <= needed; i++) {
         sp_error err = {0};
-        n_allocations = 0;
-        fail_at = i;
+        sp_test_fail_allocation(i);
         assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), SP_ENOMEM);
         assert_null(codec);
     }

@@ -292,13 +292,6 @@ static void bad_arguments_are_refused(void **state)
     free_checkpoint(&c.file);
 }
 
-static size_t n_allocations, fail_at;
-
-static void *counting_allocate(size_t bytes)
-{
-    return ++n_allocations == fail_at ? NULL : aligned_alloc(64, bytes);
-}
-
 static void memory_is_taken_at_opening_and_its_want_reported(void **state)
 {
     (void)state;
@@ -307,18 +300,16 @@ static void memory_is_taken_at_opening_and_its_want_reported(void **state)
     uint8_t rgb[sizeof((result *)0)->rgb];
     sp_codec *codec;
     make_tokens(&c.config, tokens);
-    sp_alloc_hook(counting_allocate);
-    n_allocations = fail_at = 0;
+    sp_test_fail_allocation(0);
     SP_TEST_OK(open_codec(&codec, &c, "auto", NULL, err));
-    size_t needed = n_allocations;
+    size_t needed = sp_test_counted()->n;
     SP_TEST_OK(sp_codec_decode(codec, tokens, rgb, err));
     SP_TEST_OK(sp_codec_encode(codec, rgb, tokens, err));
-    assert_int_equal(n_allocations, needed);
+    assert_int_equal(sp_test_counted()->n, needed);
     sp_codec_close(codec);
     for (size_t i = 1; i <= needed; i++) {
         sp_error err = {0};
-        n_allocations = 0;
-        fail_at = i;
+        sp_test_fail_allocation(i);
         assert_int_equal(open_codec(&codec, &c, "auto", NULL, &err), SP_ENOMEM);
         assert_null(codec);
     }

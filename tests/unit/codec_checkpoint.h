@@ -135,42 +135,4 @@ static inline sp_status open_codec(sp_codec **codec, const codec_checkpoint *c, 
     return sp_codec_open(codec, &c->config, c->file.tensors, sp_ops_find(ops), pool, err);
 }
 
-/* The message says which tensor it is. */
-static inline void refuses_to_open(const codec_checkpoint *c, const char *name)
-{
-    sp_error err = {0};
-    sp_codec *codec;
-    assert_int_equal(open_codec(&codec, c, "auto", NULL, &err), SP_EFORMAT);
-    assert_null(codec);
-    if (!strstr(err.message, name)) fail_msg("'%s' does not name %s", err.message, name);
-}
-
-/* Opening names the tensor that is left out, or has another shape. */
-static inline void refuses_missing_and_misshapen(codec_checkpoint *c)
-{
-    for (size_t i = 0; i < c->file.n; i++) {
-        entry *e = &c->file.entries[i];
-        if (strcmp(e->name, "encoder.conv_in.weight") != 0) {
-            open_checkpoint(&c->file, e->name);
-            refuses_to_open(c, e->name);
-        }
-        sp_shape kept = e->shape;
-        e->shape = SP_SHAPE2(e->count, 1);
-        open_checkpoint(&c->file, NULL);
-        refuses_to_open(c, e->name);
-        e->shape = kept;
-    }
-}
-
-static inline void refuses_nan(codec_checkpoint *c)
-{
-    for (size_t i = 0; i < c->file.n; i++) {
-        const entry *e = &c->file.entries[i];
-        uint16_t *last = &c->file.data[e->offset + e->count - 1], kept = *last;
-        *last = 0x7FC0;
-        refuses_to_open(c, e->name);
-        *last = kept;
-    }
-}
-
 #endif

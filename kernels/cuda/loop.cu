@@ -57,7 +57,7 @@ static size_t lay_out(sp_cuda_picture *p, unsigned char *memory, size_t code_dim
     take(&p->logits, memory, &used, 2 * ring * codes);
     take(&p->laws, memory, &used, ring * codes);
     take(&p->kinds, memory, &used, ring);
-    take(&p->best, memory, &used, ring * sp_cuda_slices(codes));
+    take(&p->best, memory, &used, ring * sp_cuda_race_slices(codes));
     take(&p->rows, memory, &used, ring);
     take(&vectors, memory, &used, codes * code_dim);
     take(&group_of, memory, &used, code_dim ? codes : 0);

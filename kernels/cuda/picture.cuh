@@ -83,7 +83,7 @@ cudaError_t sp_cuda_verify(cudaStream_t stream, const sp_cuda_picture *picture, 
 cudaError_t sp_cuda_commit(cudaStream_t stream, const sp_cuda_picture *picture, size_t n);
 
 /* Length of a row of best. */
-size_t sp_cuda_slices(size_t n_codes);
+size_t sp_cuda_race_slices(size_t n_codes);
 
 /* The rows of a pass over n that stand in the picture. */
 __device__ static inline uint32_t sp_live_rows(const sp_cuda_picture *p, uint32_t n)

@@ -18,7 +18,7 @@
 
 static const unsigned SLICE_THREADS = 256, SLICE = 4 * SLICE_THREADS;
 
-size_t sp_cuda_slices(size_t n_codes) { return (n_codes + SLICE - 1) / SLICE; }
+size_t sp_cuda_race_slices(size_t n_codes) { return (n_codes + SLICE - 1) / SLICE; }
 
 __global__ static void SP_BOUNDS(SLICE_THREADS, 4) race_kernel(sp_cuda_picture p, uint32_t n, bool guided)
 {
@@ -93,7 +93,7 @@ __global__ static void SP_BOUNDS(1024, 1) settle_kernel(sp_cuda_picture p, uint3
 
 cudaError_t sp_cuda_race(cudaStream_t stream, const sp_cuda_picture *p, size_t n, sp_cuda_rule rule)
 {
-    uint32_t slices = static_cast<uint32_t>(sp_cuda_slices(p->n_codes)), rows = static_cast<uint32_t>(n);
+    uint32_t slices = static_cast<uint32_t>(sp_cuda_race_slices(p->n_codes)), rows = static_cast<uint32_t>(n);
     unsigned threads = sp_row_threads(p->n_codes), few = threads < SLICE_THREADS ? threads : SLICE_THREADS;
     size_t shared = SP_MAX_WARPS * sizeof(unsigned long long);
     cudaError_t error = SP_LAUNCH(race_kernel, dim3(slices, rows), few, shared, stream, *p, rows, rule.guided);

@@ -68,20 +68,23 @@ sp_status sp_automaton_open(sp_automaton_device *out, const sp_automaton *a, siz
 void sp_automaton_close(sp_automaton_device *device)
 {
     sp_automaton_memory *m = device->memory;
+    if (!m) return;
     sp_cuda_loop_close(m->loop);
     cudaFree(m->next);
     cudaFree(m->logits);
     cudaFree(m->context_at);
-    cudaStreamDestroy(m->stream);
+    if (m->stream) cudaStreamDestroy(m->stream);
     sp_release(m);
 }
 
+#if defined(__CUDACC__)
+void sp_automaton_lose(long) {}
+size_t sp_automaton_allocations(void) { return 0; }
+#else
 void sp_automaton_lose(long calls)
 {
-#if defined(__CUDACC__)
-    (void)calls;
-#else
     sp_emulate_lose(calls);
     cudaGetLastError();
-#endif
 }
+size_t sp_automaton_allocations(void) { return sp_emulate_allocations(); }
+#endif

@@ -29,10 +29,11 @@ extern "C" {
 #endif
 sp_status sp_automaton_open(sp_automaton_device *out, const sp_automaton *automaton, size_t max_window,
                             sp_error *err);
-void sp_automaton_close(sp_automaton_device *device);
+void sp_automaton_close(sp_automaton_device *device); /* also of one that could not be opened */
 
-/* As sp_emulate_lose of the emulator; nothing on a GPU. */
+/* As sp_emulate_lose and sp_emulate_allocations of the emulator; on a GPU nothing, and 0. */
 void sp_automaton_lose(long calls);
+size_t sp_automaton_allocations(void);
 #ifdef __cplusplus
 }
 #endif

@@ -262,6 +262,25 @@ static void lost_device(void **state)
     close_both(&b);
 }
 
+/* The same while a loop is opened: nothing stays behind. */
+static void lost_while_opening(void **state)
+{
+    (void)state;
+    sp_automaton automaton = picture();
+    long calls = 0;
+    for (sp_status status = SP_EDEVICE; status != SP_OK; calls++) {
+        sp_automaton_device device = {{NULL, NULL}, NULL};
+        sp_error err = {0};
+        sp_automaton_lose(calls);
+        status = sp_automaton_open(&device, &automaton, WINDOW, &err);
+        sp_automaton_lose(-1);
+        if (status != SP_OK) assert_int_equal(status, SP_EDEVICE);
+        sp_automaton_close(&device);
+        assert_int_equal(sp_automaton_allocations(), 0);
+    }
+    print_message("%ld calls of the device failed in turn\n", calls - 1);
+}
+
 static void *no_memory(size_t bytes)
 {
     (void)bytes;
@@ -315,7 +334,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
         cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
-        cmocka_unit_test(lost_device), cmocka_unit_test(no_allocation_in_the_loop),
+        cmocka_unit_test(lost_device), cmocka_unit_test(lost_while_opening),
+        cmocka_unit_test(no_allocation_in_the_loop),
         cmocka_unit_test(the_host_does_the_rest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

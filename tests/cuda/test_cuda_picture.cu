@@ -26,7 +26,7 @@ class drawing {
 
     drawing(size_t n_codes, size_t code_dim)
         : logits(2 * RING * n_codes), laws(RING * n_codes), vectors(n_codes * code_dim),
-          best(RING * sp_cuda_slices(n_codes)), group_of(n_codes)
+          best(RING * sp_cuda_race_slices(n_codes)), group_of(n_codes)
     {
         picture = {};
         picture.n_codes = static_cast<uint32_t>(n_codes);
@@ -149,10 +149,10 @@ static void race(void **)
             for (size_t j = 0; j < LIVE; j++) {
                 sp_error err = {};
                 if (sp_sample(&host.window, j, &host.settled[j], &err) != SP_OK) fail_msg("%s", err.message);
-                if (j % 2 == 0) drafts[FIRST + j] = host.settled[j];
+                if (j != 1) drafts[FIRST + j] = host.settled[j];
             }
             d.settings.fill({settings_of(s, v)});
-            d.stand(FIRST, POSITIONS, 9);
+            d.stand(FIRST, POSITIONS - 1, 9); /* the last row has no draft */
             d.tokens.fill(drafts);
             d.logits.fill(logits);
             SP_TEST_CUDA(sp_cuda_race(nullptr, &d.picture, N, rule_of(SP_CUDA_RACE, s, v)));
@@ -160,10 +160,30 @@ static void race(void **)
             for (size_t j = 0; j < LIVE; j++) {
                 assert_int_equal(rows[j].broken, 0);
                 assert_int_equal(rows[j].token, host.settled[j]);
-                assert_int_equal(rows[j].passed, j % 2 == 0);
+                assert_int_equal(rows[j].passed, j == 0 || j == 2);
             }
-            assert_int_equal(rows[LIVE].broken, -1); /* as it was */
+            /* Beyond the picture everything is as it was. */
+            assert_int_equal(rows[LIVE].broken, -1);
+            assert_true(d.best.read()[LIVE * sp_cuda_race_slices(v)] == ~0ull);
         }
+}
+
+/* The first of equal scores, and 0 is equal to -0. */
+static void first_of_equals(void **)
+{
+    enum { V = 1500 };
+    sp_sampling s = {1, 0, 1, 0, 0, 1};
+    for (size_t at : {0, 3, 1023, 1024, 1400}) {
+        drawing d(V, 1);
+        std::vector<float> logits(V, -1.0f);
+        logits[at] = -0.0f;
+        logits[V - 1] = logits[at + 60] = 0.0f;
+        d.settings.fill({settings_of(s, V)});
+        d.stand(3, 3, 0);
+        d.logits.fill(logits);
+        SP_TEST_CUDA(sp_cuda_race(nullptr, &d.picture, 1, rule_of(SP_CUDA_RACE, s, V)));
+        assert_int_equal(d.rows.read()[0].token, at);
+    }
 }
 
 /* A row gives the same token wherever it stands and whatever stands round it. */
@@ -385,7 +405,8 @@ static void place(void **)
 
 int main()
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(race), cmocka_unit_test(rows_are_invariant),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(race), cmocka_unit_test(first_of_equals),
+                                       cmocka_unit_test(rows_are_invariant),
                                        cmocka_unit_test(broken_scores), cmocka_unit_test(verify),
                                        cmocka_unit_test(place)};
     return cmocka_run_group_tests(tests, NULL, NULL);

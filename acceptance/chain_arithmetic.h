@@ -20,18 +20,24 @@ SP_HOST_DEVICE static inline double sp_chain_log_uniform(const sp_chain_draw *d,
     return sp_log(sp_uniform(d->seed, d->image, purpose, d->position, draw) + 0x1p-54);
 }
 
-/* Noise of step k in the pass, see SP_DRAW_FRESH. */
+/* The first of the draws that give the noise of step k in the pass, see SP_DRAW_FRESH; of the position's own chain: at =
+ * 0 is its start, k + 1 step k. */
+SP_HOST_DEVICE static inline uint32_t sp_chain_fresh_draw(const sp_chain_draw *d, size_t k)
+{
+    return d->pass << 16 | (uint32_t)k << 6;
+}
+SP_HOST_DEVICE static inline uint32_t sp_chain_noise_draw(size_t at) { return (uint32_t)at << 6; }
+
 SP_HOST_DEVICE static inline void sp_chain_fresh(const sp_chain_draw *d, sp_draw_purpose purpose, size_t k, size_t dim,
                                                  float *noise)
 {
-    sp_normals(d->seed, d->image, d->position, purpose, d->pass << 16 | (uint32_t)k << 6, dim, noise);
+    sp_normals(d->seed, d->image, d->position, purpose, sp_chain_fresh_draw(d, k), dim, noise);
 }
 
-/* Noise of the position's own chain: at = 0 is its start, k + 1 step k. */
 SP_HOST_DEVICE static inline void sp_chain_noise(const sp_chain_draw *d, sp_draw_purpose purpose, size_t at, size_t dim,
                                                  float *noise)
 {
-    sp_normals(d->seed, d->image, d->position, purpose, (uint32_t)at << 6, dim, noise);
+    sp_normals(d->seed, d->image, d->position, purpose, sp_chain_noise_draw(at), dim, noise);
 }
 
 /* y_{k+1}. */
@@ -54,9 +60,10 @@ SP_HOST_DEVICE static inline double sp_log_ratio(size_t dim, const float *x, con
 }
 
 /* Reflection maximal coupling of N(b + delta, 1) and N(b, 1) in whitened coordinates: b + delta + xi was drawn from the
- * first, b + z is from the second. Returns true, and z = xi + delta, when they are the same: with probability
- * 2 Phi(-|delta| / 2). Otherwise xi is reflected along delta. z may be xi. */
-SP_HOST_DEVICE static inline bool sp_mirror(double log_u, size_t dim, const double *xi, const double *delta, double *z)
+ * first, b + z is from the second, z = xi + factor delta. Returns true, and factor 1, when they are the same: with
+ * probability 2 Phi(-|delta| / 2). Otherwise xi is reflected along delta. */
+SP_HOST_DEVICE static inline bool sp_mirror_meets(double log_u, size_t dim, const double *xi, const double *delta,
+                                                  double *factor)
 {
     double square = 0, product = 0;
     for (size_t j = 0; j < dim; j++) {
@@ -64,8 +71,53 @@ SP_HOST_DEVICE static inline bool sp_mirror(double log_u, size_t dim, const doub
         product += delta[j] * xi[j];
     }
     bool met = log_u <= -product - 0.5 * square;
-    for (size_t j = 0; j < dim; j++) z[j] = xi[j] + (met ? 1.0 : -2.0 * product / square) * delta[j];
+    *factor = met ? 1.0 : -2.0 * product / square;
     return met;
+}
+
+/* The same with z, which may be xi. */
+SP_HOST_DEVICE static inline bool sp_mirror(double log_u, size_t dim, const double *xi, const double *delta, double *z)
+{
+    double factor;
+    bool met = sp_mirror_meets(log_u, dim, xi, delta, &factor);
+    for (size_t j = 0; j < dim; j++) z[j] = xi[j] + factor * delta[j];
+    return met;
+}
+
+/* One number of a step under its last law and the new one, in whitened coordinates: xi and the distance of the means
+ * over s, the smaller of the deviations. The excess of the larger one is split off, with noise that no decision has
+ * seen; what the new law has of it is shift. The number is mean + shift + s z, z ~ N(0, 1). */
+typedef struct sp_whitened {
+    double xi, delta, shift, s;
+} sp_whitened;
+
+/* excess is read where the deviations differ. */
+SP_HOST_DEVICE static inline sp_whitened sp_whiten(float old_mean, float old_deviation, float old_noise, float mean,
+                                                   float deviation, float excess)
+{
+    double so = (double)old_deviation, sn = (double)deviation, noise = (double)old_noise, from = (double)old_mean;
+    sp_whitened w;
+    w.s = so < sn ? so : sn;
+    w.xi = noise;
+    w.shift = 0;
+    if (so > sn) {
+        w.xi = w.s / so * noise + sqrt(1 - w.s * w.s / (so * so)) * (double)excess;
+        from += so * noise - w.s * w.xi;
+    } else if (sn > so) {
+        w.shift = sqrt(sn * sn - w.s * w.s) * (double)excess;
+    }
+    w.delta = (from - (double)mean - w.shift) / w.s;
+    return w;
+}
+
+/* The number and its noise under the new law, where the whitened one is z. */
+SP_HOST_DEVICE static inline float sp_whitened_state(sp_whitened w, float mean, double z)
+{
+    return (float)((double)mean + w.shift + w.s * z);
+}
+SP_HOST_DEVICE static inline float sp_whitened_noise(sp_whitened w, float deviation, double z)
+{
+    return (float)((w.shift + w.s * z) / (double)deviation);
 }
 
 /* Block verification over the steps of a path. H = exp(log_h) after i steps is min(1, H r_i), r_i the ratio of the new

@@ -4,29 +4,6 @@
 
 extern const sp_chain_ops sp_chain_mirror;
 
-/* xi and the distance of the two means over the smaller deviation s of each number; the excess of the larger one is
- * split off, and shift is that of the new law: mean + shift + s z, z ~ N(0, I). */
-static void whiten(const sp_chain_draw *draw, size_t k, size_t dim, const float *mean, const float *deviation,
-                   const sp_chain_path *old, double *xi, double *delta, double *shift)
-{
-    float excess[SP_MAX_LATENT];
-    bool equal = memcmp(old->deviation, deviation, dim * sizeof *deviation) == 0;
-    if (!equal) sp_chain_fresh(draw, SP_DRAW_FRESH, k, dim, excess);
-    for (size_t j = 0; j < dim; j++) {
-        double so = (double)old->deviation[j], sn = (double)deviation[j], s = so < sn ? so : sn;
-        double noise = (double)old->noise[j], old_mean = (double)old->mean[j];
-        xi[j] = noise;
-        shift[j] = 0;
-        if (so > sn) {
-            xi[j] = s / so * noise + sqrt(1 - s * s / (so * so)) * (double)excess[j];
-            old_mean += so * noise - s * xi[j];
-        } else if (sn > so) {
-            shift[j] = sqrt(sn * sn - s * s) * (double)excess[j];
-        }
-        delta[j] = (old_mean - (double)mean[j] - shift[j]) / s;
-    }
-}
-
 /* Without a density there is nothing to compare: the noise is shared. */
 static bool degenerate(size_t dim, const float *a, const float *b)
 {
@@ -38,18 +15,27 @@ static bool degenerate(size_t dim, const float *a, const float *b)
 static void couple(const sp_chain_draw *draw, size_t k, size_t dim, const float *mean, const float *deviation,
                    const sp_chain_path *path)
 {
-    double z[SP_MAX_LATENT], delta[SP_MAX_LATENT], shift[SP_MAX_LATENT];
+    sp_whitened w[SP_MAX_LATENT];
+    double xi[SP_MAX_LATENT], delta[SP_MAX_LATENT], factor = 0;
+    float excess[SP_MAX_LATENT];
     bool shared = degenerate(dim, path->deviation, deviation), met = false;
     if (!shared) {
-        whiten(draw, k, dim, mean, deviation, path, z, delta, shift);
+        bool equal = memcmp(path->deviation, deviation, dim * sizeof *deviation) == 0;
+        if (!equal) sp_chain_fresh(draw, SP_DRAW_FRESH, k, dim, excess);
+        for (size_t j = 0; j < dim; j++) {
+            w[j] = sp_whiten(path->mean[j], path->deviation[j], path->noise[j], mean[j], deviation[j],
+                             equal ? 0.0f : excess[j]);
+            xi[j] = w[j].xi;
+            delta[j] = w[j].delta;
+        }
         double log_u = sp_chain_log_uniform(draw, SP_DRAW_COUPLE, draw->pass << 10 | (uint32_t)k);
-        met = sp_mirror(log_u, dim, z, delta, z);
+        met = sp_mirror_meets(log_u, dim, xi, delta, &factor);
     }
     for (size_t j = 0; j < dim; j++) {
-        double so = (double)path->deviation[j], sn = (double)deviation[j], s = so < sn ? so : sn;
-        if (!shared) path->noise[j] = (float)((shift[j] + s * z[j]) / sn);
+        double z = shared ? 0 : xi[j] + factor * delta[j];
+        if (!shared) path->noise[j] = sp_whitened_noise(w[j], deviation[j], z);
         if (shared) path->state[j] = sp_chain_move(mean[j], deviation[j], path->noise[j]);
-        else if (!met) path->state[j] = (float)((double)mean[j] + shift[j] + s * z[j]);
+        else if (!met) path->state[j] = sp_whitened_state(w[j], mean[j], z);
         path->mean[j] = mean[j];
         path->deviation[j] = deviation[j];
     }

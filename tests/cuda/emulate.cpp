@@ -226,8 +226,7 @@ cudaError_t cudaFreeHost(void *memory)
     return cudaSuccess;
 }
 
-/* Whether bytes from here lie in one allocation of the device. */
-static bool inside(const void *at, size_t bytes)
+bool sp_emulated_inside(const void *at, size_t bytes)
 {
     emulated_device &d = the_device();
     unsigned char *address = static_cast<unsigned char *>(const_cast<void *>(at));
@@ -241,8 +240,10 @@ static void check_copy(const void *to, const void *from, size_t bytes, cudaMemcp
 {
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-    if (bytes && to_device && !inside(to, bytes)) sp_emulated_wrong("a copy goes outside the device's memory");
-    if (bytes && from_device && !inside(from, bytes)) sp_emulated_wrong("a copy comes from outside its memory");
+    if (bytes && to_device && !sp_emulated_inside(to, bytes))
+        sp_emulated_wrong("a copy goes outside the device's memory");
+    if (bytes && from_device && !sp_emulated_inside(from, bytes))
+        sp_emulated_wrong("a copy comes from outside its memory");
 }
 
 /* ---- streams and graphs ---- */

@@ -310,6 +310,8 @@ template <typename T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <typename T> static inline T max(T a, T b) { return a < b ? b : a; }
 
 uint64_t sp_clock_ns();
+static inline float sp_fast_swish(float x) { return x / (1.0f + std::exp(-x)); }
+
 static inline uint4 sp_load_once(const uint4 *from) { return *from; }
 
 /* The copy happens at the wait of its group, as late as the hardware may do it. */

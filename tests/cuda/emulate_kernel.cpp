@@ -245,6 +245,8 @@ void sp_copy_async16(void *to, const void *from, bool zero)
 {
     if (reinterpret_cast<uintptr_t>(to) % 16 || (!zero && reinterpret_cast<uintptr_t>(from) % 16))
         sp_emulated_wrong("a copy of 16 bytes is not aligned");
+    if (!zero && !sp_emulated_inside(from, 16))
+        sp_emulated_wrong("a copy of 16 bytes comes from outside the device's memory");
     fibers[current]->copies.push_back({to, from, zero});
     unsigned char nothing[16];
     std::memset(nothing, 0xFF, sizeof nothing);

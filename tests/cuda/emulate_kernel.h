@@ -5,4 +5,7 @@
 
 void sp_emulated_run(const std::function<void()> &kernel, bool cooperative, dim3 grid, dim3 block, size_t shared);
 
+/* Whether bytes from here lie in one allocation of the device. */
+bool sp_emulated_inside(const void *at, size_t bytes);
+
 #endif

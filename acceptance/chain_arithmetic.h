@@ -20,12 +20,13 @@ SP_HOST_DEVICE static inline double sp_chain_log_uniform(const sp_chain_draw *d,
     return sp_log(sp_uniform(d->seed, d->image, purpose, d->position, draw) + 0x1p-54);
 }
 
-/* The first of the draws that give the noise of step k in the pass, see SP_DRAW_FRESH; of the position's own chain: at =
- * 0 is its start, k + 1 step k. */
+/* First draws: of the noise of step k in the pass, see SP_DRAW_FRESH. */
 SP_HOST_DEVICE static inline uint32_t sp_chain_fresh_draw(const sp_chain_draw *d, size_t k)
 {
     return d->pass << 16 | (uint32_t)k << 6;
 }
+
+/* Of the position's own chain: at = 0 is its start, k + 1 step k. */
 SP_HOST_DEVICE static inline uint32_t sp_chain_noise_draw(size_t at) { return (uint32_t)at << 6; }
 
 SP_HOST_DEVICE static inline void sp_chain_fresh(const sp_chain_draw *d, sp_draw_purpose purpose, size_t k, size_t dim,

@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/size.h"
+#include "vq/device.h"
 
 #define SP_CODEC(name) extern const sp_codec_ops sp_codec_##name;
 #include "vq/codecs.def"
@@ -22,6 +23,8 @@ struct sp_codec {
     sp_codec_config config;
     size_t height, width;
     float *pixels; /* [height, width, 3] */
+    const sp_device_codec_ops *device; /* NULL: none */
+    sp_device_codec *decoder;
 };
 
 static const sp_codec_ops *find(const char *kind)
@@ -60,6 +63,17 @@ sp_status sp_codec_open(sp_codec **out, const sp_codec_config *config, const sp_
     return SP_OK;
 }
 
+sp_status sp_codec_use_device(sp_codec *codec, const sp_tensors *tensors, const sp_device_codec_ops *device,
+                              int number, sp_error *err)
+{
+    sp_vq_device_plan plan;
+    SP_TRY(sp_vq_device_plan_make(&plan, &codec->config, tensors, sp_codec_codes(codec), err));
+    sp_status status = device->open(&codec->decoder, number, &plan.plan, err);
+    sp_vq_device_plan_free(&plan);
+    if (status == SP_OK) codec->device = device;
+    return status;
+}
+
 size_t sp_codec_height(const sp_codec *codec) { return codec->height; }
 
 size_t sp_codec_width(const sp_codec *codec) { return codec->width; }
@@ -76,6 +90,11 @@ size_t sp_codec_bytes(const sp_codec *codec)
     return codec->ops->bytes(codec->state) + codec->height * codec->width * 3 * sizeof *codec->pixels;
 }
 
+size_t sp_codec_device_bytes(const sp_codec *codec)
+{
+    return codec->device ? codec->device->bytes(codec->decoder) : 0;
+}
+
 /* [-1, 1] to 0 .. 255, halves upwards, as LlamaGen saves its pictures. */
 static uint8_t grey(float x)
 {
@@ -90,16 +109,26 @@ static sp_status needs(const sp_codec *codec, bool continuous, sp_error *err)
                    codec->ops->name, continuous ? "codes" : "latents", continuous ? "latents" : "codes");
 }
 
+static sp_status wrong_pixel(const sp_codec *codec, size_t i, float value, sp_error *err)
+{
+    return SP_FAIL(err, SP_EFORMAT, "codec: pixel (%zu, %zu) came out as %g: expected a colour; the weights overflow, "
+                   "fetch them again", i / 3 % codec->width, i / 3 / codec->width, (double)value);
+}
+
 static sp_status to_bytes(const sp_codec *codec, uint8_t *rgb, sp_error *err)
 {
     for (size_t i = 0; i < codec->height * codec->width * 3; i++) {
-        if (!isfinite(codec->pixels[i]))
-            return SP_FAIL(err, SP_EFORMAT,
-                           "codec: pixel (%zu, %zu) came out as %g: expected a colour; the weights overflow, fetch "
-                           "them again", i / 3 % codec->width, i / 3 / codec->width, (double)codec->pixels[i]);
+        if (!isfinite(codec->pixels[i])) return wrong_pixel(codec, i, codec->pixels[i], err);
         rgb[i] = grey(codec->pixels[i]);
     }
     return SP_OK;
+}
+
+static sp_status decode_on_device(const sp_codec *codec, const void *tokens, uint8_t *rgb, sp_error *err)
+{
+    sp_device_colour wrong;
+    SP_TRY(codec->device->decode(codec->decoder, tokens, rgb, &wrong, err));
+    return wrong.index < 0 ? SP_OK : wrong_pixel(codec, (size_t)wrong.index, wrong.value, err);
 }
 
 sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, sp_error *err)
@@ -110,6 +139,7 @@ sp_status sp_codec_decode(sp_codec *codec, const int32_t *tokens, uint8_t *rgb, 
         if (tokens[i] < 0 || (size_t)tokens[i] >= c->n_codes)
             return SP_FAIL(err, SP_EARG, "token %zu is %d: expected 0 to %zu, the codes of this model", i,
                            (int)tokens[i], c->n_codes - 1);
+    if (codec->device) return decode_on_device(codec, tokens, rgb, err);
     SP_TRY(codec->ops->decode(codec->state, tokens, codec->pixels, err));
     return to_bytes(codec, rgb, err);
 }
@@ -122,6 +152,7 @@ sp_status sp_codec_decode_latents(sp_codec *codec, const float *latents, uint8_t
         if (!isfinite(latents[i]))
             return SP_FAIL(err, SP_EARG, "token %zu has %g at %zu: expected numbers", i / c->code_dim,
                            (double)latents[i], i % c->code_dim);
+    if (codec->device) return decode_on_device(codec, latents, rgb, err);
     SP_TRY(codec->ops->decode_latents(codec->state, latents, codec->pixels, err));
     return to_bytes(codec, rgb, err);
 }
@@ -176,6 +207,7 @@ sp_status sp_codec_describe(sp_codec *codec, const uint8_t *rgb, float *features
 void sp_codec_close(sp_codec *codec)
 {
     if (!codec) return;
+    if (codec->device) codec->device->close(codec->decoder);
     if (codec->state) codec->ops->close(codec->state);
     sp_release(codec->pixels);
     sp_release(codec);

@@ -10,6 +10,7 @@
  * A codec is opened once and read-only afterwards but for its scratch, so one thread uses it at a time. */
 #include "base/error.h"
 #include "io/tensors.h"
+#include "kernels/device_codec.h"
 #include "kernels/kernels.h"
 
 enum { SP_VQ_MAX_LEVELS = 8 };
@@ -61,9 +62,14 @@ typedef struct sp_codec_ops {
 
 SP_CHECK sp_status sp_codec_open(sp_codec **out, const sp_codec_config *config, const sp_tensors *tensors,
                                  const sp_ops *ops, sp_pool *pool, sp_error *err);
+
+/* From now on the device of this number decodes; what the codec has encodes. Not twice. */
+SP_CHECK sp_status sp_codec_use_device(sp_codec *codec, const sp_tensors *tensors, const sp_device_codec_ops *device,
+                                       int number, sp_error *err);
 size_t sp_codec_height(const sp_codec *codec);
 size_t sp_codec_width(const sp_codec *codec);
 size_t sp_codec_bytes(const sp_codec *codec);
+size_t sp_codec_device_bytes(const sp_codec *codec); /* of the device's memory */
 bool sp_codec_continuous(const sp_codec *codec);
 const float *sp_codec_codes(const sp_codec *codec); /* [n_codes, code_dim], borrowed; NULL for continuous tokens */
 

@@ -1,6 +1,5 @@
 /* Whole decoders on the device, over the seam a program uses, against kernels/ref: both codecs, both ways of naming,
  * with and without attention at the lowest level, widths that change, sizes that fill no tile. Weights by formula. */
-#include "base/arena.h"
 #include "unit/codec_checkpoint.h"
 
 extern const sp_device_codec_ops sp_cuda_codec;
@@ -37,17 +36,17 @@ static sp_status decode(sp_codec *codec, const sp_codec_config *config, uint32_t
     return sp_codec_decode_latents(codec, latents, rgb, err);
 }
 
-static sp_codec *open(const checkpoint *c, bool device)
+static sp_codec *open(const codec_checkpoint *c, bool device)
 {
     sp_codec *codec;
     SP_TEST_OK(open_codec(&codec, c, "ref", NULL, err));
     assert_int_equal(sp_codec_device_bytes(codec), 0);
-    if (device) SP_TEST_OK(sp_codec_use_device(codec, c->tensors, &sp_cuda_codec, 0, err));
-    if (device) assert_true(sp_codec_device_bytes(codec) > c->total);
+    if (device) SP_TEST_OK(sp_codec_use_device(codec, c->file.tensors, &sp_cuda_codec, 0, err));
+    if (device) assert_true(sp_codec_device_bytes(codec) > c->file.total);
     return codec;
 }
 
-static picture draw(const checkpoint *c, bool device, uint32_t which)
+static picture draw(const codec_checkpoint *c, bool device, uint32_t which)
 {
     sp_codec *codec = open(c, device);
     picture p = {.n = sp_codec_height(codec) * sp_codec_width(codec) * 3};
@@ -63,12 +62,11 @@ static void as_close_as_the_reference(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
-        checkpoint *c = make_checkpoint(&configs[i]);
+        codec_checkpoint c = make_codec_checkpoint(&configs[i]);
         int moved = 0, found = 0;
-        open_checkpoint(c, NULL);
-        picture exact = draw(c, false, 0);
-        c->config.bf16 = true;
-        picture rounded = draw(c, false, 0), device = draw(c, true, 0);
+        picture exact = draw(&c, false, 0);
+        c.config.bf16 = true;
+        picture rounded = draw(&c, false, 0), device = draw(&c, true, 0);
         for (size_t v = 0; v < exact.n; v++) {
             int by = abs((int)exact.rgb[v] - (int)rounded.rgb[v]), other = abs((int)exact.rgb[v] - (int)device.rgb[v]);
             moved = by > moved ? by : moved;
@@ -76,7 +74,7 @@ static void as_close_as_the_reference(void **state)
         }
         assert_in_range(moved, 1, 8); /* 0 would mean that nothing was rounded */
         if (found > 2 * moved) fail_msg("codec %zu: a value is off by %d, expected at most %d", i, found, 2 * moved);
-        free_checkpoint(c);
+        free_checkpoint(&c.file);
     }
 }
 
@@ -84,17 +82,16 @@ static void as_close_as_the_reference(void **state)
 static void repeats(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&configs[1]);
-    open_checkpoint(c, NULL);
-    sp_codec *codec = open(c, true);
-    picture first = draw(c, true, 0), other = draw(c, true, 1), again = {.n = 0};
+    codec_checkpoint c = make_codec_checkpoint(&configs[1]);
+    sp_codec *codec = open(&c, true);
+    picture first = draw(&c, true, 0), other = draw(&c, true, 1), again = {.n = 0};
     assert_memory_not_equal(first.rgb, other.rgb, first.n);
     for (uint32_t which = 0; which < 4; which++) {
-        SP_TEST_OK(decode(codec, &c->config, which % 2, again.rgb, err));
+        SP_TEST_OK(decode(codec, &c.config, which % 2, again.rgb, err));
         assert_memory_equal(again.rgb, which % 2 ? other.rgb : first.rgb, first.n);
     }
     sp_codec_close(codec);
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 /* A last layer that gives its bias whatever it gets: rounded and cut off to the same grey levels. */
@@ -103,16 +100,15 @@ static void colours_round_as_on_the_processor(void **state)
     (void)state;
     static const float colours[][3] = {{0, 0.5f, -0.5f}, {1, -1, 1.5f}, {-7, 300, 0.125f}, {-0.9921875f, 0.75f, 0.25f}};
     for (size_t i = 0; i < sizeof colours / sizeof *colours; i++) {
-        checkpoint *c = make_checkpoint(&configs[0]);
+        codec_checkpoint c = make_codec_checkpoint(&configs[0]);
         size_t count = 0;
-        uint16_t *weights = tensor_data(c, "decoder.conv_out.weight", &count);
+        uint16_t *weights = tensor_data(&c.file, "decoder.conv_out.weight", &count);
         for (size_t j = 0; j < count; j++) weights[j] = 0;
-        uint16_t *bias = tensor_data(c, "decoder.conv_out.bias", &count);
+        uint16_t *bias = tensor_data(&c.file, "decoder.conv_out.bias", &count);
         for (size_t j = 0; j < count; j++) bias[j] = sp_f32_to_bf16(colours[i][j]);
-        open_checkpoint(c, NULL);
-        picture expected = draw(c, false, 0), found = draw(c, true, 0);
+        picture expected = draw(&c, false, 0), found = draw(&c, true, 0);
         assert_memory_equal(found.rgb, expected.rgb, expected.n);
-        free_checkpoint(c);
+        free_checkpoint(&c.file);
     }
 }
 
@@ -120,17 +116,16 @@ static void colours_round_as_on_the_processor(void **state)
 static void names_what_is_no_colour(void **state)
 {
     (void)state;
-    checkpoint *c = make_checkpoint(&configs[0]);
+    codec_checkpoint c = make_codec_checkpoint(&configs[0]);
     size_t count = 0;
     uint8_t rgb[MAX_VALUES];
-    uint16_t *gain = tensor_data(c, "decoder.norm_out.weight", &count);
+    uint16_t *gain = tensor_data(&c.file, "decoder.norm_out.weight", &count);
     for (size_t i = 0; i < count; i++) gain[i] = sp_f32_to_bf16(3e38f);
-    open_checkpoint(c, NULL);
     char message[2][512];
     for (int device = 0; device < 2; device++) {
         sp_error err = {0};
-        sp_codec *codec = open(c, device);
-        assert_int_equal(decode(codec, &c->config, 0, rgb, &err), SP_EFORMAT);
+        sp_codec *codec = open(&c, device);
+        assert_int_equal(decode(codec, &c.config, 0, rgb, &err), SP_EFORMAT);
         memcpy(message[device], err.message, sizeof message[device]);
         sp_codec_close(codec);
     }
@@ -138,7 +133,7 @@ static void names_what_is_no_colour(void **state)
     assert_non_null(found);
     assert_non_null(expected);
     assert_memory_equal(message[0], message[1], (size_t)(expected - message[0]));
-    free_checkpoint(c);
+    free_checkpoint(&c.file);
 }
 
 int main(void)

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/evaluate.h"
@@ -11,7 +10,6 @@
 #include "cli/setup.h"
 #include "eval/outcome.h"
 #include "eval/page.h"
-#include "io/buffer.h"
 
 enum { MOST_LAYOUTS = 16 };
 
@@ -20,7 +18,6 @@ typedef struct evaluating {
     const sp_layout_ops *layouts[MOST_LAYOUTS + 1]; /* NULL at the end */
     sp_bytes metadata;
     const char **lines; /* [n_prompts] in metadata, or NULL */
-    sp_reference reference;
 } evaluating;
 
 static sp_status find_layouts(evaluating *e, const char *list, sp_error *err)
@@ -70,6 +67,7 @@ static sp_status prepare(evaluating *e, const sp_options *options, sp_error *err
 {
     SP_TRY(find_layouts(e, options->layout, err));
     SP_TRY(sp_evaluate_open(&e->run, options, err));
+    if (!options->check) SP_TRY(sp_evaluate_load_features(&e->run, err));
     if (options->metadata != NULL) SP_TRY(read_metadata(e, options->metadata, err));
     for (size_t i = 0; e->layouts[i] != NULL; i++) {
         sp_layout_job job = job_of(e, e->layouts[i], 0);
@@ -89,49 +87,6 @@ static sp_status each_layout(const evaluating *e, bool checking, sp_error *err)
     return SP_OK;
 }
 
-typedef struct gathering {
-    evaluating *e;
-    sp_session *session;
-    sp_buffer features;
-} gathering;
-
-static sp_status visit_reference(void *user, const char *name, sp_error *err)
-{
-    gathering *g = user;
-    const sp_model_info *info = &g->e->run.info;
-    char path[SP_PATH_LIMIT];
-    const char *dot = strrchr(name, '.');
-    uint8_t *rgb;
-    if (dot == NULL || strcmp(dot, ".png") != 0) return SP_OK;
-    if (sp_interrupt_signal() != 0) return SP_FAIL(err, SP_ECANCELLED, "interrupted");
-    SP_TRY(sp_layout_path(path, err, "%s/%s", g->e->run.options->reference, name));
-    SP_TRY(sp_layout_read(path, info->width, info->height, &rgb, err));
-    float *features = sp_alloc(info->n_features, sizeof *features);
-    sp_status status = features != NULL ? sp_pixels_to_features(g->session, rgb, features, err)
-                                        : SP_FAIL(err, SP_ENOMEM, "no memory for features; free some");
-    if (status == SP_OK && !sp_buffer_append(&g->features, features, info->n_features * sizeof *features))
-        status = SP_FAIL(err, SP_ENOMEM, "no memory for features; free some");
-    sp_release(features);
-    sp_release(rgb);
-    g->e->reference.count += status == SP_OK;
-    return status;
-}
-
-static sp_status read_reference(evaluating *e, sp_error *err)
-{
-    if (e->run.options->reference == NULL) return SP_OK;
-    if (e->run.info.n_features == 0)
-        return SP_FAIL(err, SP_EUNSUPPORTED, "--reference: this checkpoint has no encoder to compare pictures with");
-    gathering g = {.e = e};
-    SP_TRY(sp_session_open(&g.session, e->run.engine, err));
-    sp_status status = sp_layout_each(e->run.options->reference, visit_reference, &g, err);
-    sp_session_close(g.session);
-    e->reference.features = (float *)(void *)g.features.data;
-    if (status == SP_OK && e->reference.count == 0)
-        return SP_FAIL(err, SP_EFORMAT, "%s: no .png files; name a folder of pictures", e->run.options->reference);
-    return status;
-}
-
 static void conditions(const sp_evaluate *run, char *text, size_t size)
 {
     sp_request request = sp_settings_request(&run->settings, 0, run->engine);
@@ -144,7 +99,24 @@ static void conditions(const sp_evaluate *run, char *text, size_t size)
     if (request.top_k > 0 && used < size)
         used += (size_t)snprintf(text + used, size - used, ", top-k %d", request.top_k);
     if (request.top_p < 1 && used < size)
-        snprintf(text + used, size - used, ", top-p %.6g", sp_number_shortest(request.top_p));
+        used += (size_t)snprintf(text + used, size - used, ", top-p %.6g", sp_number_shortest(request.top_p));
+    if (run->features != NULL && used < size)
+        snprintf(text + used, size - used, ". Features: %zu of pictures of %zu x %zu, by %.200s",
+                 run->network.n_features, sp_features_raster(run->features)->width,
+                 sp_features_raster(run->features)->height, run->options->features);
+}
+
+/* What was run, and how the pictures were looked at. */
+static sp_status write_json(const sp_evaluate *run, const sp_outcome *outcomes, const char *path, sp_error *err)
+{
+    json_t *head = json_copy(run->head);
+    sp_status status = SP_OK;
+    if (head == NULL ||
+        (run->features != NULL && json_object_set_new(head, "features", sp_evaluate_features_json(run)) != 0))
+        status = SP_FAIL(err, SP_ENOMEM, "no memory for %s; free some", path);
+    if (status == SP_OK) status = sp_outcomes_write_json(&run->evaluation, outcomes, head, path, err);
+    json_decref(head);
+    return status;
 }
 
 static sp_status write_results(const evaluating *e, const sp_outcome *outcomes, sp_error *err)
@@ -154,7 +126,7 @@ static sp_status write_results(const evaluating *e, const sp_outcome *outcomes, 
     SP_TRY(sp_layout_path(path, err, "%s/results.csv", run->options->output_dir));
     SP_TRY(sp_outcomes_write_csv(&run->evaluation, outcomes, path, err));
     SP_TRY(sp_layout_path(path, err, "%s/results.json", run->options->output_dir));
-    SP_TRY(sp_outcomes_write_json(&run->evaluation, outcomes, run->head, path, err));
+    SP_TRY(write_json(run, outcomes, path, err));
     conditions(run, how, sizeof how);
     sp_page page = {.evaluation = &run->evaluation, .outcomes = outcomes, .pictures = sp_evaluate_job(run),
                     .rows = run->info.rows, .columns = run->info.columns, .conditions = how,
@@ -169,10 +141,10 @@ static sp_status write_results(const evaluating *e, const sp_outcome *outcomes, 
 static sp_status evaluate(evaluating *e, sp_error *err)
 {
     SP_TRY(sp_evaluate_draw(&e->run, err));
-    SP_TRY(read_reference(e, err));
+    SP_TRY(sp_evaluate_features(&e->run, err));
     sp_outcome *outcomes = calloc(e->run.settings.count, sizeof *outcomes);
     if (outcomes == NULL) return SP_FAIL(err, SP_ENOMEM, "no memory for the results; free some");
-    sp_status status = sp_outcomes_make(&e->run.evaluation, &e->reference, outcomes, err);
+    sp_status status = sp_outcomes_make(&e->run.evaluation, &e->run.reference, &e->run.network, outcomes, err);
     if (status == SP_OK) status = write_results(e, outcomes, err);
     free(outcomes);
     return status == SP_OK ? each_layout(e, false, err) : status;
@@ -191,7 +163,6 @@ sp_status sp_cmd_eval(const sp_options *options, bool *some_failed, sp_error *er
     if (status == SP_OK) status = options->check ? each_layout(&e, true, err) : evaluate(&e, err);
     if (status == SP_OK && options->check)
         sp_setup_note(options, "%s: %zu settings are whole", options->layout, e.run.settings.count);
-    sp_release(e.reference.features);
     free(e.lines);
     sp_bytes_free(&e.metadata);
     sp_evaluate_close(&e.run);

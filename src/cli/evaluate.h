@@ -7,7 +7,9 @@
  * hits all of them and none is timed beside other work. A group that is not whole is drawn again. */
 #include "cli/progress.h"
 #include "cli/settings.h"
+#include "eval/features.h"
 #include "eval/layout.h"
+#include "eval/outcome.h"
 #include "io/journal.h"
 #include "io/prompts.h"
 
@@ -26,6 +28,9 @@ typedef struct sp_evaluate {
     sp_journal *journal;
     sp_progress_view view;
     sp_evaluate_drawn *drawn;  /* [settings.count] of the group in work */
+    sp_features *features;     /* of --features; else NULL */
+    sp_reference reference;    /* of --reference, by the tokenizer's encoder */
+    sp_network network;        /* by the network of --features */
 } sp_evaluate;
 
 /* Reads prompts, opens the engine, checks every request. Close after a failure too. */
@@ -37,6 +42,15 @@ SP_CHECK sp_status sp_evaluate_enter(sp_evaluate *run, sp_error *err);
 
 /* Draws the groups that are missing. SP_ECANCELLED after SIGINT or SIGTERM. */
 SP_CHECK sp_status sp_evaluate_draw(sp_evaluate *run, sp_error *err);
+
+/* --features: loads the network, so that one that cannot be used is told before anything is drawn. */
+SP_CHECK sp_status sp_evaluate_load_features(sp_evaluate *run, sp_error *err);
+
+/* Fills reference and network from the pictures drawn and the folder of --reference. */
+SP_CHECK sp_status sp_evaluate_features(sp_evaluate *run, sp_error *err);
+
+/* What results.json says of --features, new reference, NULL without it or when memory ran out. */
+json_t *sp_evaluate_features_json(const sp_evaluate *run);
 
 /* For layouts and the report; setting and layout are left to the caller. */
 sp_layout_job sp_evaluate_job(const sp_evaluate *run);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/arena.h"
 #include "cli/evaluate.h"
 #include "cli/interrupt.h"
 #include "cli/metadata.h"
@@ -286,6 +287,10 @@ void sp_evaluate_close(sp_evaluate *run)
     free(run->ids);
     free(run->texts);
     json_decref(run->head);
+    sp_features_close(run->features);
+    sp_release(run->reference.features);
+    sp_release(run->network.features);
+    sp_release(run->network.reference.features);
     sp_engine_close(run->engine);
     *run = (sp_evaluate){0};
 }

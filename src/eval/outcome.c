@@ -112,27 +112,53 @@ static void laws(const sp_evaluation *e, size_t setting, sp_outcome *out)
     out->code_divergence = exactly(sp_jensen_shannon(codes, others, e->n_codes));
 }
 
+/* Two sets of pictures as a network sees them. */
+typedef struct sets {
+    const float *own, *real; /* [n, width], [n_real, width] */
+    size_t n, n_real, width;
+} sets;
+
 /* Too few pictures for a figure leave it unknown. */
-static sp_status distances(const sp_evaluation *e, const float *real, size_t n_real, size_t setting,
-                           sp_interval *frechet, sp_interval *precision, sp_interval *recall, sp_error *err)
+static sp_status distances(const sets *x, sp_interval *frechet, sp_interval *precision, sp_interval *recall,
+                           sp_error *err)
 {
-    size_t n = e->n_prompts * e->n_images;
-    const float *own = e->features + setting * n * e->n_features;
     double a = 0, b = 0;
-    if (n > 1 && n_real > 1) {
-        SP_TRY(sp_frechet(real, n_real, own, n, e->n_features, &a, err));
+    if (x->n > 1 && x->n_real > 1) {
+        SP_TRY(sp_frechet(x->real, x->n_real, x->own, x->n, x->width, &a, err));
         *frechet = exactly(a);
     }
-    if (n > SP_MANIFOLD_NEIGHBOURS && n_real > SP_MANIFOLD_NEIGHBOURS) {
-        SP_TRY(sp_manifold(real, n_real, own, n, e->n_features, &a, &b, err));
+    if (x->n > SP_MANIFOLD_NEIGHBOURS && x->n_real > SP_MANIFOLD_NEIGHBOURS) {
+        SP_TRY(sp_manifold(x->real, x->n_real, x->own, x->n, x->width, &a, &b, err));
         *precision = exactly(a);
         *recall = exactly(b);
     }
     return SP_OK;
 }
 
-static sp_status make(const sp_evaluation *e, const sp_reference *reference, size_t setting, columns *c,
-                      sp_outcome *out, sp_error *err)
+static sp_status likeness(const sp_evaluation *e, const sp_reference *reference, const sp_network *network,
+                          size_t setting, sp_outcome *out, sp_error *err)
+{
+    size_t n = e->n_prompts * e->n_images, first = setting * n, plain = e->settings[setting].baseline * n;
+    if (e->n_features > 0) {
+        sets x = {e->features + first * e->n_features, e->features + plain * e->n_features, n, n, e->n_features};
+        SP_TRY(distances(&x, &out->frechet, &out->precision, &out->recall, err));
+        x.real = reference->features;
+        x.n_real = reference->count;
+        SP_TRY(distances(&x, &out->reference_frechet, &out->reference_precision, &out->reference_recall, err));
+    }
+    if (network->n_features > 0) {
+        sets x = {network->features + first * network->n_features, network->features + plain * network->n_features, n,
+                  n, network->n_features};
+        SP_TRY(distances(&x, &out->network_frechet, &out->network_precision, &out->network_recall, err));
+        x.real = network->reference.features;
+        x.n_real = network->reference.count;
+        SP_TRY(distances(&x, &out->network_reference_frechet, &out->network_reference_precision,
+                         &out->network_reference_recall, err));
+    }
+    return SP_OK;
+}
+
+static sp_status make(const sp_evaluation *e, size_t setting, columns *c, sp_outcome *out, sp_error *err)
 {
     *out = (sp_outcome){0};
     SP_TRY(ratio(e, setting, c, nfe, one, &out->nfe, err));
@@ -152,16 +178,11 @@ static sp_status make(const sp_evaluation *e, const sp_reference *reference, siz
         SP_TRY(ratio(e, setting, c, variation, one, &out->total_variation_at_most, err));
     SP_TRY(histogram(e, setting, c, out, err));
     laws(e, setting, out);
-    if (e->n_features == 0) return SP_OK;
-    size_t n = e->n_prompts * e->n_images;
-    const float *plain = e->features + e->settings[setting].baseline * n * e->n_features;
-    SP_TRY(distances(e, plain, n, setting, &out->frechet, &out->precision, &out->recall, err));
-    if (reference->count == 0) return SP_OK;
-    return distances(e, reference->features, reference->count, setting, &out->reference_frechet,
-                     &out->reference_precision, &out->reference_recall, err);
+    return SP_OK;
 }
 
-sp_status sp_outcomes_make(const sp_evaluation *e, const sp_reference *reference, sp_outcome *outcomes, sp_error *err)
+sp_status sp_outcomes_make(const sp_evaluation *e, const sp_reference *reference, const sp_network *network,
+                           sp_outcome *outcomes, sp_error *err)
 {
     size_t n = e->n_prompts * e->n_images;
     double *memory = sp_alloc(2 * e->n_prompts + 3 * n, sizeof *memory);
@@ -171,8 +192,10 @@ sp_status sp_outcomes_make(const sp_evaluation *e, const sp_reference *reference
     c.baseline = c.own + n;
     c.scratch = c.baseline + n;
     sp_status status = SP_OK;
-    for (size_t s = 0; s < e->n_settings && status == SP_OK; s++)
-        status = make(e, reference, s, &c, &outcomes[s], err);
+    for (size_t s = 0; s < e->n_settings && status == SP_OK; s++) {
+        status = make(e, s, &c, &outcomes[s], err);
+        if (status == SP_OK) status = likeness(e, reference, network, s, &outcomes[s], err);
+    }
     sp_release(memory);
     return status;
 }

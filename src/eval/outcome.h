@@ -2,7 +2,7 @@
 #define SP_OUTCOME_H
 /* The figures of an evaluation: one outcome a setting, and how they are written.
  *
- *     SP_TRY(sp_outcomes_make(&evaluation, &reference, outcomes, err));      // outcomes [n_settings]
+ *     SP_TRY(sp_outcomes_make(&evaluation, &reference, &network, outcomes, err)); // outcomes [n_settings]
  *     SP_TRY(sp_outcomes_write_csv(&evaluation, outcomes, "results.csv", err));
  *     SP_TRY(sp_outcomes_write_json(&evaluation, outcomes, head, "results.json", err));  */
 #include "eval/bootstrap.h"
@@ -23,8 +23,15 @@ typedef struct sp_reference {
     size_t count;
 } sp_reference;
 
+/* What another network than the tokenizer's encoder sees; n_features 0: none was given. */
+typedef struct sp_network {
+    size_t n_features;
+    float *features;        /* [n_settings, n_prompts, n_images, n_features] owned, by sp_release */
+    sp_reference reference; /* of n_features too */
+} sp_network;
+
 SP_CHECK sp_status sp_outcomes_make(const sp_evaluation *evaluation, const sp_reference *reference,
-                                    sp_outcome *outcomes, sp_error *err);
+                                    const sp_network *network, sp_outcome *outcomes, sp_error *err);
 SP_CHECK sp_status sp_outcomes_write_csv(const sp_evaluation *evaluation, const sp_outcome *outcomes, const char *path,
                                          sp_error *err);
 

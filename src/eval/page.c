@@ -134,6 +134,8 @@ static void add_scatters(const sp_page *page, sp_chart_point *points, sp_text *o
     sp_chart_axes nll = {"Speed and likelihood", "speed-up over plain decoding", "nats a token above plain decoding",
                          false};
     sp_chart_axes frechet = {"Passes and likeness", "step compression", "Frechet distance from plain decoding", false};
+    sp_chart_axes network = {"Passes and likeness, by the features of --features", "step compression",
+                             "Frechet distance from plain decoding", false};
     for (size_t s = 0; s < e->n_settings; s++)
         points[s] = (sp_chart_point){page->outcomes[s].speedup, page->outcomes[s].nll_excess, e->settings[s].name,
                                      sp_page_series(e, s), *e->settings[s].option != 0};
@@ -144,6 +146,8 @@ static void add_scatters(const sp_page *page, sp_chart_point *points, sp_text *o
         points[s].y = page->outcomes[s].frechet;
     }
     add_figure(out, &frechet, points, e->n_settings);
+    for (size_t s = 0; s < e->n_settings; s++) points[s].y = page->outcomes[s].network_frechet;
+    if (points[0].y.known) add_figure(out, &network, points, e->n_settings);
     sp_text_add(out, "</div>\n");
 }
 

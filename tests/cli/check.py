@@ -13,6 +13,8 @@ import sys
 import zipfile
 import zlib
 
+import onnx
+
 
 def chunks(path):
     data = open(path, "rb").read()
@@ -280,6 +282,109 @@ def evaluation(folder):
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources) and parser.sources
     shown = [base64.b64decode(source.split(",")[1], validate=True) for source in parser.sources]
     assert open(os.path.join(folder, "ar", os.path.basename(records[0][0]["file"])), "rb").read() in shown
+
+
+def scaled(line, count):
+    """A line of numbers at another length: weights fall linearly to 0 at a distance of one of the larger pixels."""
+    ratio, out = len(line) / count, []
+    for i in range(count):
+        weights = [max(0, 1 - abs(x + 0.5 - (i + 0.5) * ratio) / max(ratio, 1)) for x in range(len(line))]
+        out.append(sum(weight * value for weight, value in zip(weights, line)) / sum(weights))
+    return out
+
+
+def seen(path, network, width, height, mean, deviation):
+    """What a model of onnx.py makes of a picture."""
+    planes, rows = [], pixels(path)
+    for c in range(3):
+        lines = [scaled([(pixel[c] / 255 - mean[c]) / deviation[c] for pixel in row], width) for row in rows]
+        columns = [scaled(column, height) for column in zip(*lines)]
+        planes += [value for row in zip(*columns) for value in row]
+    if network == "mean":
+        return [sum(planes[c * width * height : (c + 1) * width * height]) / width / height for c in range(3)]
+    weights, n = onnx.weights(4 * len(planes)), len(planes)
+    return [sum(weight * value for weight, value in zip(weights[i * n :], planes)) for i in range(4)]
+
+
+def covariance(vectors):
+    means = [sum(column) / len(vectors) for column in zip(*vectors)]
+    moved = [[x - m for x, m in zip(vector, means)] for vector in vectors]
+    columns = list(zip(*moved))
+    return means, [[sum(x * y for x, y in zip(a, b)) / (len(vectors) - 1) for b in columns] for a in columns]
+
+
+def inverse(matrix):
+    """Gauss and Jordan, with the largest pivot."""
+    n = len(matrix)
+    rows = [list(row) + [float(i == j) for j in range(n)] for i, row in enumerate(matrix)]
+    for k in range(n):
+        best = max(range(k, n), key=lambda i: abs(rows[i][k]))
+        rows[k], rows[best] = rows[best], rows[k]
+        rows[k] = [x / rows[k][k] for x in rows[k]]
+        for i in range(n):
+            if i != k:
+                rows[i] = [x - rows[i][k] * y for x, y in zip(rows[i], rows[k])]
+    return [row[n:] for row in rows]
+
+
+def distance(a, b):
+    """Frechet distance, with the root of the product by the iteration of Denman and Beavers."""
+    (mean_a, cov_a), (mean_b, cov_b) = covariance(a), covariance(b)
+    root = [[sum(x * y for x, y in zip(row, column)) for column in zip(*cov_b)] for row in cov_a]
+    other = [[float(i == j) for j in range(len(root))] for i in range(len(root))]
+    for _ in range(60):
+        halves = inverse(other), inverse(root)
+        root = [[(x + y) / 2 for x, y in zip(p, q)] for p, q in zip(root, halves[0])]
+        other = [[(x + y) / 2 for x, y in zip(p, q)] for p, q in zip(other, halves[1])]
+    traces = [sum(matrix[i][i] for i in range(len(root))) for matrix in (cov_a, cov_b, root)]
+    return sum((x - y) ** 2 for x, y in zip(mean_a, mean_b)) + traces[0] + traces[1] - 2 * traces[2]
+
+
+def covered(points, members):
+    """Share of points in a ball around a member that reaches its third neighbour."""
+    gap = lambda x, y: sum((p - q) ** 2 for p, q in zip(x, y))
+    radii = [sorted(gap(x, y) for y in members)[3] for x in members]
+    return sum(any(gap(p, x) <= r for x, r in zip(members, radii)) for p in points) / len(points)
+
+
+def without_encoder(source, target):
+    """A safetensors file less the tensors of the encoder."""
+    data = open(source, "rb").read()
+    start = 8 + struct.unpack("<Q", data[:8])[0]
+    head, body = {}, b""
+    for name, tensor in json.loads(data[8:start]).items():
+        if name.startswith("encoder.") or name == "__metadata__":
+            continue
+        first, last = tensor["data_offsets"]
+        tensor["data_offsets"] = [len(body), len(body) + last - first]
+        head[name], body = tensor, body + data[start + first : start + last]
+    text = json.dumps(head).encode()
+    with open(target, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + body)
+
+
+def features(folder, reference, network, width, height, mean, deviation):
+    """Figures of --features are those of a model known beforehand, computed here."""
+    given = int(width), int(height), *([float(x) for x in list.split(",")] for list in (mean, deviation))
+    results = json.load(open(os.path.join(folder, "results.json")))
+    sets = {}
+    for path in [os.path.join(folder, s["name"]) for s in results["settings"]] + [reference]:
+        files = sorted(name for name in os.listdir(path) if name.endswith(".png"))
+        sets[os.path.basename(path)] = [seen(os.path.join(path, name), network, *given) for name in files]
+    head = results["features"]
+    assert (head["width"], head["height"], head["mean"], head["deviation"]) == given, head
+    assert head["count"] == len(sets["ar"][0]), head
+    for result in results["results"]:
+        own = sets[result["setting"]]
+        scale = sum(x * x for vector in own for x in vector) / len(own)
+        for prefix, real in ("network_", sets["ar"]), ("network_reference_", sets[os.path.basename(reference)]):
+            found = [result[prefix + name]["value"] for name in ("frechet", "precision", "recall")]
+            expected = [distance(real, own), covered(own, real), covered(real, own)]
+            assert abs(found[0] - expected[0]) < 1e-5 * scale, (result["setting"], prefix, found, expected, scale)
+            assert max(abs(x - y) for x, y in zip(found[1:], expected[1:])) < 1e-8, (prefix, found, expected)
+    page = open(os.path.join(folder, "report.html"), encoding="utf-8").read()
+    assert f"Features: {head['count']} of pictures of {width} x {height}, by {head['model']}" in page
+    assert "by the features of --features" in page and "network reference recall" in page
 
 
 class Page(html.parser.HTMLParser):

@@ -83,13 +83,17 @@ static sp_status write_all(const sp_evaluation *e, const sp_outcome *outcomes, s
     return status == SP_OK ? sp_page_write(&page, in_folder(path, "report.html"), err) : status;
 }
 
+/* By another network: plain decoding, then the other setting; and a folder. */
+static float seen[2 * PROMPTS * IMAGES] = {0, 2, 4, 6, 0, 2, 4, 13}, folder_seen[] = {1, 3, 5, 6};
+
 static sp_status whole(sp_outcome outcomes[2], sp_error *err)
 {
     sp_evaluation e;
     sp_reference none = {NULL, 0};
+    sp_network network = {.n_features = 1, .features = seen, .reference = {folder_seen, 4}};
     sp_status status = open_evaluation(&e, err);
     if (status == SP_OK) status = add_all(&e, err);
-    if (status == SP_OK) status = sp_outcomes_make(&e, &none, outcomes, err);
+    if (status == SP_OK) status = sp_outcomes_make(&e, &none, &network, outcomes, err);
     if (status == SP_OK) status = write_all(&e, outcomes, err);
     sp_evaluation_close(&e);
     return status;
@@ -162,6 +166,16 @@ static void figures(void **state)
     assert_figure(&o[1].precision, 0);
     assert_figure(&o[0].recall, 1);
     assert_false(o[1].reference_frechet.known);
+    /* Means 3 and 4.75, sums of squares about them 20 and 98.75; radii 6 4 4 6 and 13 11 9 13. */
+    double moved = 1.75 * 1.75 + pow(sqrt(20 / 3.0) - sqrt(98.75 / 3), 2);
+    assert_figure(&o[0].network_frechet, 0);
+    assert_figure(&o[1].network_frechet, moved);
+    assert_figure(&o[1].network_precision, 0.75);
+    assert_figure(&o[1].network_recall, 1);
+    /* The folder's mean is 3.75, its sum of squares 14.75, its radii 5 3 4 5. */
+    assert_figure(&o[1].network_reference_frechet, 1 + pow(sqrt(14.75 / 3) - sqrt(98.75 / 3), 2));
+    assert_figure(&o[1].network_reference_precision, 0.75);
+    assert_figure(&o[1].network_reference_recall, 1);
     assert_int_equal(o[1].histogram_count, 4);
     assert_figure(&o[1].histogram[1], 0.5);
     assert_figure(&o[1].histogram[3], 0.5);

@@ -1,5 +1,21 @@
 #include "decode/chain_rows.h"
 
+/* A step of rows first .. last - 1 whose laws are in mean and deviation. */
+typedef struct moves {
+    const sp_chain_rows_run *run;
+    size_t first, last, k;
+} moves;
+
+static void advance(void *arguments, int thread, int n_threads)
+{
+    const moves *m = arguments;
+    const sp_chain_rows_run *r = m->run;
+    size_t dim = r->model->dim, first, last;
+    sp_pool_share(m->last - m->first, 1, thread, n_threads, &first, &last);
+    for (size_t i = m->first + first; i < m->first + last; i++)
+        r->advance(r->user, i, m->k, r->mean + i * dim, r->deviation + i * dim, r->state + i * dim);
+}
+
 /* Rows first .. last - 1 from the first step to the last. */
 static void run_rows(const sp_chain_rows_run *r, size_t first, size_t last, sp_pool *pool, int thread)
 {
@@ -11,8 +27,10 @@ static void run_rows(const sp_chain_rows_run *r, size_t first, size_t last, sp_p
                               .mean = r->mean + from * dim, .deviation = r->deviation + from * dim, .pool = pool,
                               .thread = thread};
         r->model->ops->step(r->model->state, &rows);
-        for (size_t i = from; i < last; i++)
-            r->advance(r->user, i, k, r->mean + i * dim, r->deviation + i * dim, r->state + i * dim);
+        moves all = {r, from, last, k};
+        /* One row is sooner done than shared. */
+        if (rows.n > 1) sp_pool_run(pool, advance, &all);
+        else advance(&all, 0, 1);
     }
 }
 
@@ -27,7 +45,8 @@ static void share(void *arguments, int thread, int n_threads)
 void sp_chain_run(const sp_chain_rows_run *run)
 {
     sp_chain_rows_run shared = *run;
-    if (run->n >= (size_t)sp_pool_threads(run->pool)) sp_pool_run(run->pool, share, &shared);
+    if (run->n >= (size_t)sp_pool_threads(run->pool) && run->n >= run->model->rows_apart)
+        sp_pool_run(run->pool, share, &shared);
     else run_rows(run, 0, run->n, run->pool, 0);
 }
 

@@ -48,7 +48,7 @@ static sp_latent_model chains_of(const sp_masked_model *model)
     static const sp_latent_model_ops ops = {.step = step};
     union { const sp_masked_model *from; void *to; } state = {model};
     return (sp_latent_model){.ops = &ops, .state = state.to, .dim = model->dim, .n_steps = model->n_steps,
-                             .rows = model->rows, .columns = model->columns};
+                             .rows = model->rows, .columns = model->columns, .rows_apart = model->rows_apart};
 }
 
 static sp_status open_parts(sp_masked_decoder *d, const sp_masked_model *model, const sp_masked_model *drafter,

@@ -6,6 +6,10 @@
 #include "base/arena.h"
 #include "model/head_weights.h"
 
+/* ROW_BYTES: a row whose activations go from core to core between the products costs as much as reading so many bytes
+ * of weights. */
+enum { ROW_BYTES = 256 << 10 };
+
 /* CHUNK: rows of a step that run together, a stream; their activations stay in a core's cache. SLICE: rows of the
  * products that fill the table. TABLE_BYTES: above it, steps make their own modulation. */
 enum { MAX_STREAMS = 2, CHUNK = 64, SLICE = 64, TABLE_BYTES = 64 << 20 };
@@ -66,6 +70,14 @@ void sp_head_close(sp_head *h)
 size_t sp_head_parameters(const sp_head *h) { return h->parameters; }
 size_t sp_head_bytes(const sp_head *h) { return h->packed_bytes + h->arena.bytes; }
 bool sp_head_fixed_deviation(const sp_head *h) { return !h->config.sampler->learns_deviation; }
+
+/* Threads that step rows of their own read all weights each; threads that share the products pass on activations. */
+size_t sp_head_rows_apart(const sp_head *h)
+{
+    const sp_head_block *b = &h->blocks[0];
+    return (b->up.bytes + b->down.bytes) / (MAX_STREAMS * ROW_BYTES);
+}
+
 bool sp_head_degenerate(const sp_head *h) { return !(h->steps[h->config.chain.steps - 1].spread > 0); }
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
@@ -162,7 +174,8 @@ static void fill_share(void *arguments, int thread, int n_threads)
 static void fill_table(sp_head_context *c)
 {
     size_t each = c->n_streams * c->head->config.chain.steps;
-    if (c->n >= (size_t)sp_pool_threads(c->pool)) sp_pool_run(c->pool, fill_share, c);
+    if (c->n >= (size_t)sp_pool_threads(c->pool) && c->n >= sp_head_rows_apart(c->head))
+        sp_pool_run(c->pool, fill_share, c);
     else fill_rows(c, &c->threads[0], c->pool, 0, c->n * each);
 }
 
@@ -179,28 +192,30 @@ void sp_head_condition(sp_head_context *c, const sp_head_conditions *from)
     if (c->tabled) fill_table(c);
 }
 
-/* Part of a step in the making: rows by stream, then chain. */
+/* Part of a step in the making: rows by stream, then chain. With a pool its threads share the outputs of a product, so
+ * that each reads a part of the weights; without one this thread does it all. */
 typedef struct part {
     const sp_head_context *c;
     const scratch *own;
     sp_pool *pool;
+    int thread;         /* that has own */
     const int32_t *row; /* [n] */
-    size_t n, k;
+    size_t n, k, block; /* the block that comes next */
+    const float *state;
+    float *mean, *deviation;
 } part;
 
-static size_t condition_of(const part *p, size_t i) { return i / p->n * p->c->n + (size_t)p->row[i % p->n]; }
-
-/* Modulations of row i and of those after it, *stride floats apart. *run: how many follow one another so. */
-static const float *modulation_of(const part *p, size_t i, size_t *run, size_t *stride)
+/* Modulations of row i and of those after it, *stride floats apart. *run: how many below end follow one another so. */
+static const float *modulation_of(const part *p, size_t i, size_t end, size_t *run, size_t *stride)
 {
     const sp_head_context *c = p->c;
-    size_t rows = c->n_streams * p->n, width = c->head->modulations, steps = c->head->config.chain.steps;
-    *run = rows - i;
+    size_t width = c->head->modulations, steps = c->head->config.chain.steps;
+    *run = end - i;
     *stride = width;
     if (!c->tabled) return p->own->modulation + i * width;
-    size_t stream = i / p->n, first = (size_t)p->row[i % p->n];
+    size_t stream = i / p->n, j = i % p->n, first = (size_t)p->row[j];
     *stride = c->n_streams * steps * width;
-    for (*run = 1; i % p->n + *run < p->n && (size_t)p->row[i % p->n + *run] == first + *run;) ++*run;
+    for (*run = 1; i + *run < end && (size_t)p->row[j + *run] == first + *run;) ++*run;
     return c->table + ((first * c->n_streams + stream) * steps + p->k) * width;
 }
 
@@ -210,90 +225,111 @@ static void modulation(const part *p)
     const sp_head_context *c = p->c;
     const sp_head *h = c->head;
     size_t width = h->config.width, rows = c->n_streams * p->n;
-    for (size_t i = 0; i < rows; i++)
-        h->ops->silu(NULL, c->condition + condition_of(p, i) * width, h->time + p->k * width, 1, width,
+    for (size_t i = 0; i < rows; i++) {
+        size_t condition = i / p->n * c->n + (size_t)p->row[i % p->n];
+        h->ops->silu(NULL, c->condition + condition * width, h->time + p->k * width, 1, width,
                      p->own->s + i * width);
+    }
     linear(h, p->pool, &h->modulation, p->own->s, rows, p->own->modulation, p->own->gemm);
 }
 
-/* u = norm(h) (1 + scale) + shift, by the modulation of a block's group, or the last layer's. */
-static void modulate(const part *p, size_t group, const float *gain, const float *bias)
-{
-    const sp_head *h = p->c->head;
-    size_t width = h->config.width, rows = p->c->n_streams * p->n, run, stride;
-    size_t at = group * 3 * width, shift = h->config.shift_first ? at : at + width;
-    size_t scale = h->config.shift_first ? at + width : at;
-    for (size_t i = 0; i < rows; i += run) {
-        const float *m = modulation_of(p, i, &run, &stride);
-        h->ops->modulate(p->pool, p->own->h + i * width, gain, bias, 1e-6f, m + scale, m + shift, stride, run, width,
-                         p->own->u + i * width);
-    }
-}
-
-static void block(const part *p, size_t index)
+/* The end of the last block, h += gate u, and the start of the next, u = norm(h) (1 + scale) + shift: rows first ..
+ * end - 1, of one stream. */
+static void join_blocks(const part *p, size_t first, size_t end)
 {
     const sp_head *h = p->c->head;
     const sp_head_config *m = &h->config;
-    const sp_head_block *b = &h->blocks[index];
-    const scratch *own = p->own;
-    size_t group = index / (m->blocks / m->groups), width = m->width, rows = p->c->n_streams * p->n, run, stride;
-    modulate(p, group, b->norm, b->norm_bias);
-    linear(h, p->pool, &b->up, own->u, rows, own->up, own->gemm);
-    if (m->gated) h->ops->swiglu(p->pool, own->up, rows, m->hidden, own->active);
-    else h->ops->silu(p->pool, own->up, NULL, rows, m->hidden, own->active);
-    linear(h, p->pool, &b->down, own->active, rows, own->u, own->gemm);
-    for (size_t i = 0; i < rows; i += run) {
-        const float *gate = modulation_of(p, i, &run, &stride) + (3 * group + 2) * width;
-        h->ops->gate_add(p->pool, own->u + i * width, gate, stride, run, width, own->h + i * width);
+    size_t width = m->width, each = m->blocks / m->groups, run, stride;
+    bool last = p->block == m->blocks;
+    size_t before = p->block > 0 ? (p->block - 1) / each : 0, group = last ? m->groups : p->block / each;
+    const float *gain = last ? NULL : h->blocks[p->block].norm, *bias = last ? NULL : h->blocks[p->block].norm_bias;
+    for (size_t i = first; i < end; i += run) {
+        const float *by = modulation_of(p, i, end, &run, &stride), *next = by + 3 * group * width;
+        const float *shift = m->shift_first ? next : next + width, *scale = m->shift_first ? next + width : next;
+        float *hidden = p->own->h + i * width, *u = p->own->u + i * width;
+        if (p->block > 0) h->ops->gate_add(NULL, u, by + (3 * before + 2) * width, stride, run, width, hidden);
+        h->ops->modulate(NULL, hidden, gain, bias, 1e-6f, scale, shift, stride, run, width, u);
     }
 }
 
-/* The head's output of every row; streams share their states. */
-static void network(const part *p, const float *state)
-{
-    const sp_head *h = p->c->head;
-    const sp_head_config *m = &h->config;
-    const scratch *own = p->own;
-    size_t rows = p->c->n_streams * p->n;
-    if (!p->c->tabled) modulation(p);
-    linear(h, p->pool, &h->input, state, p->n, own->h, own->gemm);
-    if (rows > p->n) memcpy(own->h + p->n * m->width, own->h, p->n * m->width * sizeof(float));
-    for (size_t i = 0; i < m->blocks; i++) block(p, i);
-    modulate(p, m->groups, NULL, NULL);
-    linear(h, p->pool, &h->output, own->u, rows, own->output, own->gemm);
-}
-
-static void gaussian(const part *p, const float *state, float *mean, float *deviation)
+static void gaussian(const part *p, size_t first, size_t end)
 {
     const sp_head_context *c = p->c;
     const sp_head *h = c->head;
     const sp_sampler_step *step = &h->steps[p->k];
     size_t dim = h->config.dim;
-    for (size_t j = 0; j < p->n; j++) {
+    for (size_t j = first; j < end; j++) {
         const float *with = p->own->output + j * h->outputs, *without = with + p->n * h->outputs;
         float scale = c->scale[p->row[j]];
         for (size_t i = 0; i < dim; i++) {
             float guided = with[i];
             /* At scale 1 the conditional output to the bit. */
             if (c->n_streams > 1) guided += (scale - 1) * (guided - without[i]);
-            mean[j * dim + i] = step->keep * state[j * dim + i] + step->weight * guided;
+            p->mean[j * dim + i] = step->keep * p->state[j * dim + i] + step->weight * guided;
             float spread = c->temperature * step->spread;
             if (h->outputs > dim) {
                 float f = 0.5f * (with[dim + i] + 1.0f);
                 spread *= expf(f * step->high + (1.0f - f) * step->low);
             }
-            deviation[j * dim + i] = spread;
+            p->deviation[j * dim + i] = spread;
         }
     }
 }
 
+/* What lies before the products of a block, or after the last, for a share of the chains. Streams share their
+ * states. */
+static void between_blocks(void *arguments, int thread, int n_threads)
+{
+    const part *p = arguments;
+    const sp_head_context *c = p->c;
+    const sp_head *h = c->head;
+    const scratch *own = p->own;
+    void *gemm = c->threads[p->pool ? thread : p->thread].gemm;
+    size_t width = h->config.width, first, end;
+    sp_pool_share(p->n, 1, thread, n_threads, &first, &end);
+    if (first == end) return;
+    if (p->block == 0)
+        linear(h, NULL, &h->input, p->state + first * h->config.dim, end - first, own->h + first * width, gemm);
+    for (size_t s = 0, at = 0; s < c->n_streams; s++, at += p->n) {
+        if (p->block == 0 && s > 0)
+            memcpy(own->h + (at + first) * width, own->h + first * width, (end - first) * width * sizeof(float));
+        join_blocks(p, at + first, at + end);
+        if (p->block == h->config.blocks)
+            linear(h, NULL, &h->output, own->u + (at + first) * width, end - first,
+                   own->output + (at + first) * h->outputs, gemm);
+    }
+    if (p->block == h->config.blocks) gaussian(p, first, end);
+}
+
+static void block(const part *p)
+{
+    const sp_head *h = p->c->head;
+    const sp_head_config *m = &h->config;
+    const sp_head_block *b = &h->blocks[p->block];
+    const scratch *own = p->own;
+    size_t rows = p->c->n_streams * p->n;
+    linear(h, p->pool, &b->up, own->u, rows, own->up, own->gemm);
+    if (m->gated) h->ops->swiglu(p->pool, own->up, rows, m->hidden, own->active);
+    else h->ops->silu(p->pool, own->up, NULL, rows, m->hidden, own->active);
+    linear(h, p->pool, &b->down, own->active, rows, own->u, own->gemm);
+}
+
 void sp_head_step(sp_head_context *c, const sp_chain_rows *rows)
 {
-    size_t dim = c->head->config.dim;
+    const sp_head *h = c->head;
+    size_t dim = h->config.dim;
     for (size_t from = 0; from < rows->n; from += c->chunk) {
         size_t n = rows->n - from < c->chunk ? rows->n - from : c->chunk;
-        part p = {c, &c->threads[rows->thread], rows->pool, rows->row + from, n, rows->k};
-        network(&p, rows->state + from * dim);
-        gaussian(&p, rows->state + from * dim, rows->mean + from * dim, rows->deviation + from * dim);
+        part p = {.c = c, .own = &c->threads[rows->thread], .pool = rows->pool, .thread = rows->thread,
+                  .row = rows->row + from, .n = n, .k = rows->k, .state = rows->state + from * dim,
+                  .mean = rows->mean + from * dim, .deviation = rows->deviation + from * dim};
+        if (!c->tabled) modulation(&p);
+        for (;; p.block++) {
+            /* One chain is sooner done than shared. */
+            if (n > 1) sp_pool_run(p.pool, between_blocks, &p);
+            else between_blocks(&p, 0, 1);
+            if (p.block == h->config.blocks) break;
+            block(&p);
+        }
     }
 }

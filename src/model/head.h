@@ -49,6 +49,9 @@ size_t sp_head_bytes(const sp_head *head);
 bool sp_head_fixed_deviation(const sp_head *head);
 bool sp_head_degenerate(const sp_head *head); /* the last step adds no noise */
 
+/* Chains of a step from which on each thread is sooner done with rows of its own than all with shared products. */
+size_t sp_head_rows_apart(const sp_head *head);
+
 /* max_rows: conditions of one call, a stream. */
 SP_CHECK sp_status sp_head_context_open(sp_head_context **out, const sp_head *head, sp_pool *pool, size_t max_rows,
                                         sp_error *err);

@@ -185,7 +185,8 @@ sp_latent_model sp_latent_context_model(sp_latent_context *context)
     const sp_latent *l = context->latent;
     const sp_model_config *m = &l->config;
     return (sp_latent_model){&ops, context, m->latent_dim, m->diffusion.chain.steps, m->rows, m->columns,
-                             sp_head_fixed_deviation(l->head), sp_head_degenerate(l->head)};
+                             sp_head_rows_apart(l->head), sp_head_fixed_deviation(l->head),
+                             sp_head_degenerate(l->head)};
 }
 
 sp_masked_model sp_latent_context_masked(sp_latent_context *context)

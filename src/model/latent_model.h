@@ -55,6 +55,8 @@ typedef struct sp_latent_model {
     const sp_latent_model_ops *ops; /* NULL: there is none */
     void *state;
     size_t dim, n_steps, rows, columns;
+    size_t rows_apart;    /* with so many chains, and no fewer than threads, each thread steps rows of its own; with
+                           * fewer all threads share each step */
     bool fixed_deviation; /* deviations depend on k alone */
     bool degenerate;      /* the last step adds no noise */
 } sp_latent_model;

@@ -269,5 +269,6 @@ sp_masked_model sp_masked_context_model(sp_masked_context *context)
     static const sp_masked_model_ops ops = {begin, condition, step};
     const sp_model_config *g = &context->m->config;
     return (sp_masked_model){.ops = &ops, .state = context, .dim = g->latent_dim, .n_steps = g->diffusion.chain.steps,
-                             .rows = g->rows, .columns = g->columns};
+                             .rows = g->rows, .columns = g->columns,
+                             .rows_apart = sp_head_rows_apart(context->m->head)};
 }

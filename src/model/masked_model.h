@@ -31,6 +31,7 @@ typedef struct sp_masked_model {
     const sp_masked_model_ops *ops; /* NULL: there is none */
     void *state;
     size_t dim, n_steps, rows, columns;
+    size_t rows_apart; /* as of sp_latent_model */
 } sp_masked_model;
 
 #endif

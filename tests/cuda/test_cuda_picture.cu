@@ -155,6 +155,7 @@ static void race(void **)
             d.stand(FIRST, POSITIONS - 1, 9); /* the last row has no draft */
             d.tokens.fill(drafts);
             d.logits.fill(logits);
+            d.best.fill(std::vector<unsigned long long>(d.best.count(), 7));
             SP_TEST_CUDA(sp_cuda_race(nullptr, &d.picture, N, rule_of(SP_CUDA_RACE, s, v)));
             std::vector<sp_cuda_row> rows = d.rows.read();
             for (size_t j = 0; j < LIVE; j++) {
@@ -164,7 +165,7 @@ static void race(void **)
             }
             /* Beyond the picture everything is as it was. */
             assert_int_equal(rows[LIVE].broken, -1);
-            assert_true(d.best.read()[LIVE * sp_cuda_race_slices(v)] == ~0ull);
+            assert_int_equal(d.best.read()[LIVE * sp_cuda_race_slices(v)], 7);
         }
 }
 
@@ -182,6 +183,11 @@ static void first_of_equals(void **)
         d.stand(3, 3, 0);
         d.logits.fill(logits);
         SP_TEST_CUDA(sp_cuda_race(nullptr, &d.picture, 1, rule_of(SP_CUDA_RACE, s, V)));
+        assert_int_equal(d.rows.read()[0].token, at);
+        d.logits.fill(logits);
+        d.kinds.fill(std::vector<int32_t>(RING, SP_LAW_UNIFORM));
+        d.tokens.fill(std::vector<int32_t>(POSITIONS, 0));
+        SP_TEST_CUDA(sp_cuda_verify(nullptr, &d.picture, 1, rule_of(SP_CUDA_RATIO, s, V)));
         assert_int_equal(d.rows.read()[0].token, at);
     }
 }
@@ -278,7 +284,9 @@ static void set_groups(const drawing &d, const tried &t, std::vector<float> &vec
     relaxation->group_of = t.grouped ? group_of.data() : nullptr;
 }
 
-/* Laws near the ones that the logits will give, so that most drafts pass; every third draft is a copy or uniform. */
+/* Laws near the ones that the logits will give, so that most drafts pass; every third draft is a copy or uniform. The
+ * record of the last drawn one is a law a thousand times over: it is refused, and nothing is left to replace it
+ * with. */
 static void make_records(const host_rows &host, size_t v, std::vector<float> &laws, std::vector<sp_law> &records,
                          std::vector<int32_t> &drafts, uint32_t stream)
 {
@@ -286,8 +294,9 @@ static void make_records(const host_rows &host, size_t v, std::vector<float> &la
     for (size_t j = 0; j < records.size(); j++) {
         std::vector<float> scores(v);
         float top = -INFINITY;
+        bool large = j == 6;
         for (size_t i = 0; i < v; i++) {
-            scores[i] = host.rows[j].scores[i] + 0.5f * sp_test_value(stream, j * v + i);
+            scores[i] = host.rows[j].scores[i] + (large ? 0 : 0.5f * sp_test_value(stream, j * v + i));
             top = fmaxf(top, scores[i]);
         }
         ref->softmax(scores.data(), top, -INFINITY, v, &laws[j * v]);
@@ -295,6 +304,7 @@ static void make_records(const host_rows &host, size_t v, std::vector<float> &la
         records[j].probability = &laws[j * v];
         double u = 0.5 + 0.5 * static_cast<double>(sp_test_value(stream + 1, j));
         drafts[j] = sp_weights_draw(&laws[j * v], v, u);
+        for (size_t i = 0; large && i < v; i++) laws[j * v + i] *= 1000;
     }
 }
 

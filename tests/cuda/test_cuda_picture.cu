@@ -231,7 +231,7 @@ static void broken_scores(void **)
             std::vector<float> logits = make_logits(V, N, N, true, 300);
             logits[(N + 1) * V + at] = NAN;
             d.settings.fill({settings_of(s, V)});
-            d.stand(7, 7 + N - 1, 0);
+            d.stand(7, 30, 0); /* a longer window has left drafts beyond this one */
             d.tokens.fill(std::vector<int32_t>(POSITIONS, 0));
             d.kinds.fill(std::vector<int32_t>(RING, SP_LAW_UNIFORM));
             d.logits.fill(logits);
@@ -243,6 +243,7 @@ static void broken_scores(void **)
             for (size_t j = 0; j < N; j++) assert_int_equal(rows[j].broken, j == 1);
             assert_int_equal(d.records.read()[0].broken, 9);
             assert_int_equal(d.state.read()[0].first, POSITIONS); /* later passes do nothing */
+            assert_int_equal(d.state.read()[0].known, 30);
         }
 }
 

@@ -99,7 +99,9 @@ static sp_status make_rows(benchmark *run, sp_error *err)
     if (methods == NULL) methods = sp_request_defaults(run->engine).method;
     while (next_word(&methods, word, sizeof word)) {
         SP_TRY(find_method(run, word, &method, err));
-        if (strcmp(word, "ar") != 0) SP_TRY(add_windows(run, method, err));
+        /* Passes of a second model's drafts have --gamma positions. */
+        if (method->continuous && method->needs_drafter) SP_TRY(add_row(run, method, 0, err));
+        else if (strcmp(word, "ar") != 0) SP_TRY(add_windows(run, method, err));
     }
     return SP_OK;
 }
@@ -128,6 +130,7 @@ static sp_request request_of(const benchmark *run, const sp_bench_row *row, size
     const sp_prompt *line = &run->prompts.items[prompt];
     sp_request request = sp_setup_request(run->options, run->engine);
     request.prompt = line->prompt;
+    request.pixels = *run->table.model.codec != '\0';
     request.seed = line->has & SP_PROMPT_SEED ? line->seed : run->options->seed + (line->line - 1);
     request.image = (uint32_t)repetition;
     request.method = row->method;

@@ -64,7 +64,9 @@ case_methods() {
 case_no_codec() {
     expect 7 "no codec.*--tokens FILE" specular generate -m "$tiny" -p 3 -s 1 --method ar
     absent 3.png
-    expect 7 "no codec" specular bench -m "$tiny" --methods ar
+    # Times need no pictures.
+    succeed specular bench -m "$tiny" -r 1 --warmup 0 --limit 1 --methods ar
+    grep -q '^| ar | 1 | identical |' succeed.out
     succeed specular generate -m "$tiny" -p 3 -s 1 --method ar --tokens t.json
     grep -q "t.json: seed 1" succeed.err
     absent 3.png
@@ -175,11 +177,13 @@ assert len(t) == 64 and all(len(x) == 16 for x in t)"
 case_sample_commands() {
     has_sample || return 0
     printf 'red heart\ncat face\n' > p.txt
-    specular bench -q -m "$sample" -f p.txt --window 8 -r 1 --warmup 0 --output-format json > t.json
+    specular bench -q -m "$sample" -f p.txt --methods mirror,cspd-released --window 8 -r 1 --warmup 0 \
+        --output-format json > t.json
     python3 -c "
 import json
 rows = json.load(open('t.json'))
-assert [(r['method'], r['exactness']) for r in rows] == [('ar', 'identical'), ('mirror', 'exact')], rows
+assert [(r['method'], r['window'], r['exactness']) for r in rows] == [
+    ('ar', '1', 'identical'), ('mirror', '8', 'exact'), ('cspd-released', 'auto', 'relaxed')], rows
 assert rows[0]['tokens_identical'] == rows[0]['tokens'] == 128 and rows[1]['tokens_identical'] < 128, rows"
     specular render -q -m "$sample" -f p.txt --output-dir out --tokens tokens --window 8
     specular generate -q -m "$sample" -p "red heart" -s 0 --window 8 --tokens one.json -o one.png

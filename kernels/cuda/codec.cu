@@ -95,7 +95,7 @@ static sp_status upload_layer(const layer *l, const sp_device_layer *from, uint1
     if (from->gain) SP_TRY(upload(l->bias, from->bias, from->in.channels * sizeof(float), err));
     for (int m = 0; m < maps_of(from); m++) {
         const sp_device_map *map = &from->map[m];
-        sp_cuda_pack(map->weights, map->dtype, map->n, map->k, size_of(from), staging);
+        sp_cuda_pack_conv(map->weights, map->dtype, map->n, map->k, size_of(from), staging);
         SP_TRY(upload(l->weights[m], staging, 2 * sp_cuda_packed_count(map->n, map->k, size_of(from)), err));
         SP_TRY(upload(l->map_bias[m], map->bias, map->n * sizeof(float), err));
     }

@@ -240,7 +240,7 @@ static uint16_t bf16_of(const void *weights, sp_dtype dtype, size_t i)
     return sp_f32_to_bf16(static_cast<const float *>(weights)[i]);
 }
 
-void sp_cuda_pack(const void *weights, sp_dtype dtype, size_t n, size_t k, size_t size, uint16_t *out)
+void sp_cuda_pack_conv(const void *weights, sp_dtype dtype, size_t n, size_t k, size_t size, uint16_t *out)
 {
     size_t taps = size * size, steps = sp_cuda_chunks(k) * taps;
     for (size_t step = 0; step < steps; step++) {

@@ -32,7 +32,7 @@ typedef struct sp_cuda_rows {
     size_t row_stride, step_stride;
 } sp_cuda_rows;
 
-/* Weights [chunks, taps, n, SP_CUDA_CHUNK] as sp_cuda_pack writes them. */
+/* Weights [chunks, taps, n, SP_CUDA_CHUNK] as sp_cuda_pack_conv writes them. */
 static inline sp_cuda_rows sp_cuda_packed(const uint16_t *data, size_t n)
 {
     return sp_cuda_rows{data, SP_CUDA_CHUNK, n * SP_CUDA_CHUNK};
@@ -51,7 +51,7 @@ static inline size_t sp_cuda_packed_count(size_t n, size_t k, size_t size)
 }
 
 /* On the host: weights [n, k, size, size] of dtype to bf16 in out. */
-void sp_cuda_pack(const void *weights, sp_dtype dtype, size_t n, size_t k, size_t size, uint16_t *out);
+void sp_cuda_pack_conv(const void *weights, sp_dtype dtype, size_t n, size_t k, size_t size, uint16_t *out);
 
 typedef struct sp_cuda_conv {
     int size;              /* 3, one pixel of zeros around the picture; or 1 */

@@ -87,7 +87,7 @@ static std::vector<uint16_t> pack(const call &c, const inputs &in)
 {
     size_t size = static_cast<size_t>(c.size);
     std::vector<uint16_t> out(sp_cuda_packed_count(c.s.n, c.s.k, size));
-    sp_cuda_pack(in.weights.data(), SP_F32, c.s.n, c.s.k, size, out.data());
+    sp_cuda_pack_conv(in.weights.data(), SP_F32, c.s.n, c.s.k, size, out.data());
     return out;
 }
 

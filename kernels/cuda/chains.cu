@@ -1,0 +1,395 @@
+/* Denoising chains of a window from start to end in one cooperative launch: every step of the head, and what the rule
+ * decides about it, with no word to the host between.
+ *
+ * Roofline. A step reads the head's weights once for up to 64 rows: 28 MB of products and 24 MB of modulations for 6
+ * blocks of width 768 (SphereAR-B), about what an H100's second-level cache holds: 10 us at its 5.5 TB/s, 16 us from
+ * memory. 101 steps of 64 positions with guidance are 0.7 Tflop, 1.2 ms at 600 Tflop/s. Beside that stand three grid
+ * barriers a block and two a step, about 1.5 us each: 30 us. So a step of few rows is bound by its barriers, and a
+ * chain of 101 steps costs 3 to 5 ms whatever the window; 20 launches and a word to the host a step would cost three
+ * times as much.
+ *
+ * A matrix product gives a block 16 outputs, or 16 gates and the 16 that they gate, for 64 rows; its warps share k in
+ * ascending parts, which are added in ascending order. So an output's sum has one order, whatever the rows. Weights
+ * are the left operand, so that few rows waste few columns of the tensor cores. Everything of one chain (its norms,
+ * its last layer, its law and its draws) is one block's. */
+#include "kernels/cuda/head.cuh"
+
+#include "acceptance/chain_arithmetic.h"
+
+enum { THREADS = 256, WARPS = THREADS / SP_WARP, TILE = 16, ROWS = 64, ROW_TILES = ROWS / 8 };
+enum { PART_STRIDE = TILE + 4 }; /* floats of a row in shared memory: no two lanes of a store share a bank */
+
+static_assert((int)THREADS >= (int)SP_MAX_LATENT, "a thread for every number of a state");
+
+/* The sums of this warp's part of k. */
+template <int PARTS> struct partial {
+    float sum[PARTS][ROW_TILES][4];
+};
+
+/* Outputs first .. first + 15, and when PARTS is 2 those `apart` behind them, of rows first_row on. Rows and outputs
+ * that are not there repeat the last one. */
+template <int PARTS>
+__device__ static void multiply(const sp_cuda_linear &w, int first, int apart, const uint16_t *x, int first_row,
+                                int n_rows, partial<PARTS> *out)
+{
+    int lane = (int)threadIdx.x % SP_WARP, warp = (int)threadIdx.x / SP_WARP, g = lane / 4, q = lane % 4;
+    int end = w.chunks * (warp + 1) / WARPS, tiles = (n_rows - first_row + 7) / 8;
+    *out = partial<PARTS>{};
+#pragma unroll 2
+    for (int chunk = w.chunks * warp / WARPS; chunk < end; chunk++) {
+        const uint16_t *weights = w.weights + (size_t)chunk * (size_t)w.n * SP_CUDA_CHUNK + 8 * q;
+        const uint16_t *rows = x + chunk * SP_CUDA_CHUNK + 8 * q;
+        uint4 low[PARTS], high[PARTS];
+        for (int p = 0; p < PARTS; p++) {
+            int output = first + p * apart + g;
+            const uint16_t *near = weights + (size_t)min(output, w.n - 1) * SP_CUDA_CHUNK;
+            const uint16_t *far = weights + (size_t)min(output + 8, w.n - 1) * SP_CUDA_CHUNK;
+            low[p] = sp_load_once(reinterpret_cast<const uint4 *>(near));
+            high[p] = sp_load_once(reinterpret_cast<const uint4 *>(far));
+        }
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; r++) {
+            if (r >= tiles) continue;
+            size_t row = (size_t)min(first_row + 8 * r + g, n_rows - 1);
+            uint4 v = *reinterpret_cast<const uint4 *>(rows + row * (size_t)w.chunks * SP_CUDA_CHUNK);
+            const uint32_t b[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+            for (int p = 0; p < PARTS; p++) {
+                const uint32_t first_half[4] = {low[p].x, high[p].x, low[p].y, high[p].y};
+                const uint32_t second_half[4] = {low[p].z, high[p].z, low[p].w, high[p].w};
+                sp_mma_bf16(out->sum[p][r], first_half, b);
+                sp_mma_bf16(out->sum[p][r], second_half, b + 2);
+            }
+        }
+    }
+}
+
+/* Leaves the parts in shared memory [WARPS, PARTS, ROWS, PART_STRIDE]. */
+template <int PARTS> __device__ static void share(const partial<PARTS> &own, float *shared)
+{
+    int lane = (int)threadIdx.x % SP_WARP, warp = (int)threadIdx.x / SP_WARP, g = lane / 4, q = lane % 4;
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) {
+        float *part = shared + (warp * PARTS + p) * ROWS * PART_STRIDE;
+#pragma unroll
+        for (int r = 0; r < ROW_TILES; r++)
+            for (int i = 0; i < 4; i++) part[(8 * r + 2 * q + i % 2) * PART_STRIDE + g + i / 2 * 8] = own.sum[p][r][i];
+    }
+}
+
+/* store(row, output, values) for the first n outputs of all rows; value p is the output p `apart` behind. */
+template <int PARTS, typename STORE>
+__device__ static void product(const sp_cuda_linear &w, int n, int apart, const uint16_t *x, int n_rows, float *shared,
+                               STORE store)
+{
+    int across = (n + TILE - 1) / TILE, down = (n_rows + ROWS - 1) / ROWS;
+    for (int tile = (int)blockIdx.x; tile < across * down; tile += (int)gridDim.x) {
+        int first = tile % across * TILE, first_row = tile / across * ROWS;
+        partial<PARTS> own;
+        multiply(w, first, apart, x, first_row, n_rows, &own);
+        share(own, shared);
+        __syncthreads();
+        for (int i = (int)threadIdx.x; i < TILE * ROWS; i += THREADS) {
+            int row = first_row + i / TILE, output = first + i % TILE;
+            if (row >= n_rows || output >= n) continue;
+            float v[PARTS];
+            for (int p = 0; p < PARTS; p++) {
+                const float *part = shared + p * ROWS * PART_STRIDE + i / TILE * PART_STRIDE + i % TILE;
+                v[p] = 0.0f;
+                for (int warp = 0; warp < WARPS; warp++) v[p] += part[warp * PARTS * ROWS * PART_STRIDE];
+                v[p] += w.bias[output + p * apart];
+            }
+            store(row, output, v);
+        }
+        __syncthreads();
+    }
+}
+
+__device__ static float silu(float x) { return x / (1.0f + expf(-x)); }
+
+__device__ static uint16_t rounded(float x) { return (uint16_t)sp_pack_bf16(x, 0.0f); }
+
+__global__ void round_rows(const float *features, size_t n_rows, size_t k, size_t stride, uint16_t *x)
+{
+    size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x;
+    if (i < n_rows * stride) x[i] = i % stride < k ? rounded(features[i / stride * k + i % stride]) : (uint16_t)0;
+}
+
+__global__ void SP_BOUNDS(THREADS, 2) make_conditions(const sp_cuda_head a, const uint16_t *x)
+{
+    SP_SHARED(float, shared);
+    int rows = a.streams * a.n_conditions;
+    product<1>(a.condition, a.width, 0, x, rows, shared, [&](int row, int output, const float *v) {
+        a.conditions[(size_t)row * (size_t)a.width + (size_t)output] = v[0];
+    });
+}
+
+__device__ static const float *modulation_of(const sp_cuda_head &a, int row)
+{
+    return a.m + (size_t)row * (size_t)a.modulations;
+}
+
+/* to(i, (h - mean) / deviation, scale, shift) over a row; scale and shift are those of a group or of the last layer. */
+template <typename TO> __device__ static void normed(const sp_cuda_head &a, int row, int group, float *part, TO to)
+{
+    const float *h = a.h + (size_t)row * (size_t)a.width, *first = modulation_of(a, row) + 3 * group * a.width;
+    const float *scale = a.shift_first ? first + a.width : first, *shift = a.shift_first ? first : first + a.width;
+    float sum = 0.0f, squares = 0.0f;
+    for (int i = (int)threadIdx.x; i < a.width; i += THREADS) sum += h[i];
+    float mean = sp_block_sum(sum, part) / (float)a.width;
+    for (int i = (int)threadIdx.x; i < a.width; i += THREADS) squares = fmaf(h[i] - mean, h[i] - mean, squares);
+    float factor = 1.0f / sqrtf(sp_block_sum(squares, part) / (float)a.width + 1e-6f);
+    for (int i = (int)threadIdx.x; i < a.width; i += THREADS) to(i, (h[i] - mean) * factor, scale[i], shift[i]);
+}
+
+__device__ static void norm_rows(const sp_cuda_head &a, int index, float *part)
+{
+    const sp_cuda_head_block &b = a.blocks[index];
+    for (int row = (int)blockIdx.x; row < a.streams * a.n; row += (int)gridDim.x)
+        normed(a, row, index / a.blocks_a_group, part, [&](int i, float v, float scale, float shift) {
+            v = fmaf(v, b.norm[i], b.norm_bias[i]);
+            a.u[(size_t)row * (size_t)a.width_stride + (size_t)i] = rounded(fmaf(v, 1.0f + scale, shift));
+        });
+}
+
+__device__ static void up(const sp_cuda_head &a, int index, float *shared)
+{
+    const sp_cuda_linear &w = a.blocks[index].up;
+    size_t stride = (size_t)a.hidden_stride;
+    int rows = a.streams * a.n;
+    if (a.gated)
+        product<2>(w, a.hidden, a.hidden, a.u, rows, shared, [&](int row, int output, const float *v) {
+            a.active[(size_t)row * stride + (size_t)output] = rounded(silu(v[0]) * v[1]);
+        });
+    else
+        product<1>(w, a.hidden, 0, a.u, rows, shared, [&](int row, int output, const float *v) {
+            a.active[(size_t)row * stride + (size_t)output] = rounded(silu(v[0]));
+        });
+}
+
+__device__ static void down(const sp_cuda_head &a, int index, float *shared)
+{
+    int gate = (3 * (index / a.blocks_a_group) + 2) * a.width;
+    product<1>(a.blocks[index].down, a.width, 0, a.active, a.streams * a.n, shared,
+               [&](int row, int output, const float *v) {
+                   float *h = a.h + (size_t)row * (size_t)a.width + (size_t)output;
+                   *h = fmaf(modulation_of(a, row)[gate + output], v[0], *h);
+               });
+}
+
+/* ---- a chain, one block's ---- */
+
+/* Shared memory of a chain. */
+struct chain_memory {
+    double xi[SP_MAX_LATENT], delta[SP_MAX_LATENT], factor;
+    int met;
+    float part[WARPS];
+    float y[SP_MAX_LATENT];
+    float out[4 * SP_MAX_LATENT]; /* [streams, outputs] */
+    float u[1];                   /* [streams, width] */
+};
+
+/* Number i of the noise that starts at this draw. */
+__device__ static float noise_at(const sp_chain_draw &draw, sp_draw_purpose purpose, uint32_t first, int i)
+{
+    float four[4];
+    sp_normals(draw.seed, draw.image, draw.position, purpose, first + (uint32_t)i / 4, 4, four);
+    return i % 4 == 0 ? four[0] : i % 4 == 1 ? four[1] : i % 4 == 2 ? four[2] : four[3];
+}
+
+/* One step of one chain; a thread has one number of it. */
+struct number {
+    int i; /* dim or more: none */
+    float mean, deviation, noise, state;
+};
+
+/* As couple in acceptance/chain_mirror.c. */
+__device__ static void couple(const sp_cuda_head &a, const sp_chain_draw &draw, int k, size_t at, chain_memory *shared,
+                              number *x)
+{
+    bool mine = x->i < a.dim;
+    float state = mine ? a.path[0][at] : 0.0f, mean = mine ? a.path[1][at] : 0.0f;
+    float deviation = mine ? a.path[2][at] : 1.0f, noise = mine ? a.path[3][at] : 0.0f;
+    bool differs = mine && __float_as_uint(deviation) != __float_as_uint(x->deviation);
+    bool degenerate = __syncthreads_or(mine && (!(deviation > 0.0f) || !(x->deviation > 0.0f)));
+    bool unequal = __syncthreads_or(differs);
+    x->noise = noise;
+    if (degenerate) {
+        x->state = sp_chain_move(x->mean, x->deviation, noise);
+        return;
+    }
+    float excess = 0.0f;
+    if (mine && unequal) excess = noise_at(draw, SP_DRAW_FRESH, sp_chain_fresh_draw(&draw, (size_t)k), x->i);
+    sp_whitened w = sp_whiten(mean, deviation, noise, x->mean, x->deviation, excess);
+    if (mine) {
+        shared->xi[x->i] = w.xi;
+        shared->delta[x->i] = w.delta;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        double log_u = sp_chain_log_uniform(&draw, SP_DRAW_COUPLE, draw.pass << 10 | (uint32_t)k);
+        shared->met = sp_mirror_meets(log_u, (size_t)a.dim, shared->xi, shared->delta, &shared->factor);
+    }
+    __syncthreads();
+    double z = w.xi + shared->factor * w.delta;
+    x->noise = sp_whitened_noise(w, x->deviation, z);
+    x->state = shared->met ? state : sp_whitened_state(w, x->mean, z);
+}
+
+/* The law of the step from what the last layer gave. */
+__device__ static void gaussian(const sp_cuda_head &a, int j, int k, const float *out, float y, number *x)
+{
+    const sp_device_head_step step = a.step[k];
+    float guided = out[x->i], spread = a.temperature * step.spread;
+    if (a.streams > 1) guided += (a.scale[a.row[j]] - 1.0f) * (guided - out[a.outputs + x->i]);
+    x->mean = step.keep * y + step.weight * guided;
+    if (a.outputs > a.dim) {
+        float f = 0.5f * (out[a.dim + x->i] + 1.0f);
+        spread *= expf(f * step.high + (1.0f - f) * step.low);
+    }
+    x->deviation = spread;
+}
+
+__device__ static sp_chain_draw draw_of(const sp_cuda_head &a, int j)
+{
+    sp_chain_draw draw = {a.seed, a.image, a.position[j], a.pass};
+    return draw;
+}
+
+__device__ static void start_chain(const sp_cuda_head &a, int j)
+{
+    int i = (int)threadIdx.x;
+    if (i < a.dim) a.state[j * a.dim + i] = noise_at(draw_of(a, j), a.purpose, sp_chain_noise_draw(0), i);
+}
+
+/* y_{k+1} of a chain whose law of step k is out. */
+__device__ static void move_chain(const sp_cuda_head &a, int j, int k, chain_memory *shared)
+{
+    sp_chain_draw draw = draw_of(a, j);
+    number x = {(int)threadIdx.x, 0.0f, 1.0f, 0.0f, 0.0f};
+    bool mine = x.i < a.dim;
+    size_t to = (size_t)j * (size_t)a.dim + (size_t)x.i, slot = draw.position % (uint32_t)a.max_rows;
+    size_t at = (slot * (size_t)a.steps + (size_t)k) * (size_t)a.dim + (size_t)x.i;
+    if (mine) gaussian(a, j, k, shared->out, a.state[to], &x);
+    if (j < a.n_coupled) {
+        couple(a, draw, k, at, shared, &x);
+    } else if (mine) {
+        x.noise = noise_at(draw, a.purpose, sp_chain_noise_draw((size_t)k + 1), x.i);
+        x.state = sp_chain_move(x.mean, x.deviation, x.noise);
+    }
+    if (!mine) return;
+    a.state[to] = x.state;
+    a.mean[to] = x.mean;
+    a.deviation[to] = x.deviation;
+    if (!a.remember) return;
+    a.path[0][at] = x.state;
+    a.path[1][at] = x.mean;
+    a.path[2][at] = x.deviation;
+    a.path[3][at] = x.noise;
+}
+
+/* The last layer for both streams of a chain, in float; then its step. */
+__device__ static void finish_step(const sp_cuda_head &a, int j, int k, chain_memory *shared)
+{
+    int warp = (int)threadIdx.x / SP_WARP, lane = (int)threadIdx.x % SP_WARP;
+    for (int stream = 0; stream < a.streams; stream++)
+        normed(a, stream * a.n + j, a.n_groups, shared->part, [&](int i, float v, float scale, float shift) {
+            shared->u[stream * a.width + i] = fmaf(v, 1.0f + scale, shift);
+        });
+    __syncthreads();
+    for (int o = warp; o < a.streams * a.outputs; o += WARPS) {
+        const float *weights = a.output + (size_t)(o % a.outputs) * (size_t)a.width;
+        const float *u = shared->u + o / a.outputs * a.width;
+        float sum = 0.0f;
+        for (int i = lane; i < a.width; i += SP_WARP) sum = fmaf(weights[i], u[i], sum);
+        sum = sp_warp_sum(sum);
+        if (lane == 0) shared->out[o] = sum + a.output_bias[o % a.outputs];
+    }
+    __syncthreads();
+    move_chain(a, j, k, shared);
+}
+
+/* h = input(y) and s = silu(time + condition) for both streams of a chain. */
+__device__ static void begin_step(const sp_cuda_head &a, int j, int k, chain_memory *shared)
+{
+    __syncthreads();
+    if ((int)threadIdx.x < a.dim) shared->y[threadIdx.x] = a.state[j * a.dim + (int)threadIdx.x];
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < a.width; i += THREADS) {
+        float sum = a.input_bias[i];
+        for (int d = 0; d < a.dim; d++) sum = fmaf(a.input[i * a.dim + d], shared->y[d], sum);
+        for (int stream = 0; stream < a.streams; stream++) {
+            size_t row = (size_t)(stream * a.n + j), from = (size_t)(stream * a.n_conditions + a.row[j]);
+            a.h[row * (size_t)a.width + (size_t)i] = sum;
+            a.s[row * (size_t)a.width_stride + (size_t)i] =
+                rounded(silu(a.conditions[from * (size_t)a.width + (size_t)i] + a.time[k * a.width + i]));
+        }
+    }
+}
+
+__device__ static void step_chains(const sp_cuda_head &a, int k, chain_memory *shared)
+{
+    for (int j = (int)blockIdx.x; j < a.n; j += (int)gridDim.x) {
+        if (k == 0) start_chain(a, j);
+        else finish_step(a, j, k - 1, shared);
+        if (k < a.steps) begin_step(a, j, k, shared);
+    }
+}
+
+__device__ static void modulate(const sp_cuda_head &a, float *shared)
+{
+    size_t width = (size_t)a.modulations;
+    product<1>(a.modulation, a.modulations, 0, a.s, a.streams * a.n, shared,
+               [&](int row, int output, const float *v) { a.m[(size_t)row * width + (size_t)output] = v[0]; });
+}
+
+__global__ void SP_BOUNDS(THREADS, 2) run_chains(const sp_cuda_head a)
+{
+    SP_SHARED(float, shared);
+    chain_memory *chain = reinterpret_cast<chain_memory *>(shared);
+    for (int k = 0;; k++) {
+        step_chains(a, k, chain);
+        if (k == a.steps) break;
+        sp_grid_sync(a.counter);
+        modulate(a, shared);
+        sp_grid_sync(a.counter);
+        for (int i = 0; i < a.n_blocks; i++) {
+            norm_rows(a, i, shared);
+            sp_grid_sync(a.counter);
+            up(a, i, shared);
+            sp_grid_sync(a.counter);
+            down(a, i, shared);
+            sp_grid_sync(a.counter);
+        }
+    }
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t product_shared(size_t parts) { return WARPS * parts * ROWS * PART_STRIDE * sizeof(float); }
+
+size_t sp_cuda_chains_shared(const sp_cuda_head *a)
+{
+    size_t chain = sizeof(chain_memory) + 2 * (size_t)a->width * sizeof(float);
+    return larger(product_shared(a->gated ? 2 : 1), chain);
+}
+
+cudaError_t sp_cuda_head_conditions(cudaStream_t stream, const sp_cuda_head *a, const float *features, size_t k,
+                                    uint16_t *x)
+{
+    size_t rows = (size_t)(a->streams * a->n_conditions), stride = (size_t)a->condition.chunks * SP_CUDA_CHUNK;
+    unsigned tiles = sp_blocks((size_t)a->width, TILE) * sp_blocks(rows, ROWS);
+    cudaError_t error = SP_LAUNCH(round_rows, sp_blocks(rows * stride, THREADS), THREADS, 0, stream, features, rows, k,
+                                  stride, x);
+    if (error != cudaSuccess) return error;
+    return SP_LAUNCH(make_conditions, tiles, THREADS, product_shared(1), stream, *a, x);
+}
+
+/* Two blocks a multiprocessor, all there at once. */
+cudaError_t sp_cuda_head_chains(cudaStream_t stream, const sp_cuda_head *a, int multiprocessors)
+{
+    cudaError_t error = cudaMemsetAsync(a->counter, 0, sizeof *a->counter, stream);
+    if (error != cudaSuccess) return error;
+    return SP_LAUNCH_COOPERATIVE(run_chains, 2 * (unsigned)multiprocessors, THREADS, sp_cuda_chains_shared(a), stream,
+                                 *a);
+}

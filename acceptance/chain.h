@@ -41,6 +41,7 @@ typedef struct sp_chain_ops {
     bool needs_drafter; /* drafts come from a second model */
     bool compares;      /* needs a last step that adds noise */
     bool bonus;         /* the target draws one more token after the last draft */
+    bool reflects;      /* couple is reflection, which devices know */
     /* One step of a chain under a new condition: path is the step of the last chain and becomes that of the new one.
      * NULL for rules without paths. */
     void (*couple)(const sp_chain_draw *draw, size_t k, size_t dim, const float *mean, const float *deviation,

@@ -113,6 +113,7 @@ const sp_chain_ops sp_chain_mirror = {
     .exactness = SP_EXACT,
     .drafts = true,
     .compares = true,
+    .reflects = true,
     .couple = couple,
     .front = front,
     .commit = sp_commit_first_change,

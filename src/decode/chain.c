@@ -23,6 +23,7 @@ static void take(sp_chain_decoder *d)
     m->before = sp_arena_take(&m->arena, window, row);
     m->draw = sp_arena_take(&m->arena, window, sizeof *m->draw);
     m->row = sp_arena_take(&m->arena, window, sizeof *m->row);
+    m->position = sp_arena_take(&m->arena, window, sizeof *m->position);
     m->kept = sp_arena_take(&m->arena, window, sizeof *m->kept);
 }
 
@@ -111,6 +112,22 @@ void sp_chain_start(sp_chain_decoder *d, const sp_chain_plan *plan, sp_draw_purp
     }
 }
 
+sp_status sp_chain_on_device(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan,
+                             sp_draw_purpose purpose, size_t first, size_t n, size_t at, bool remember, size_t n_paths,
+                             sp_error *err)
+{
+    sp_chain_memory *m = d->memory;
+    for (size_t j = 0; j < n; j++) {
+        m->draw[j] = (sp_chain_draw){plan->seed, plan->image, (uint32_t)(first + j), (uint32_t)d->passes};
+        m->row[j] = (int32_t)(at + j);
+        m->position[j] = (uint32_t)(first + j);
+    }
+    return model->ops->chains(model->state, &(sp_device_chains){
+        .n = n, .row = m->row, .position = m->position, .seed = plan->seed, .image = plan->image,
+        .pass = (uint32_t)d->passes, .purpose = purpose, .remember = remember, .n_coupled = n_paths,
+        .state = m->state, .mean = m->mean, .deviation = m->deviation}, err);
+}
+
 sp_status sp_chain_finite(const sp_chain_decoder *d, size_t first, size_t n, const float *states, sp_error *err)
 {
     size_t bad = sp_chain_not_finite(states, n, d->dim);
@@ -195,8 +212,10 @@ sp_status sp_chain_decode(sp_chain_decoder *d, const sp_latent_model *model, con
     sp_chain_reset(d);
     const sp_latent_model *drafter = plan->rule->needs_drafter ? plan->drafter : NULL;
     double start = sp_clock_ms();
-    SP_TRY(model->ops->begin(model->state, &plan->prompt, &plan->guidance, err));
-    if (drafter) SP_TRY(drafter->ops->begin(drafter->state, &plan->prompt, &plan->guidance, err));
+    sp_latent_guidance guidance = plan->guidance;
+    guidance.by_step = sp_chain_by_step(plan);
+    SP_TRY(model->ops->begin(model->state, &plan->prompt, &guidance, err));
+    if (drafter) SP_TRY(drafter->ops->begin(drafter->state, &plan->prompt, &guidance, err));
     double begun = sp_clock_ms();
     d->prefill_ms = begun - start;
     size_t alone = drafter ? (size_t)((double)plan->settings.prefill * (double)d->n_positions) : 0;

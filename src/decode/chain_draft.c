@@ -12,11 +12,16 @@ static sp_chain_path draft_of(const sp_chain_decoder *d, size_t position)
 
 /* Chains of rows from at on of the last conditions, for positions from first on; states, means and deviations of the
  * last step are left in memory. */
-static void run_chains(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan,
-                       sp_draw_purpose purpose, size_t first, size_t n, size_t at)
+static sp_status run_chains(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan,
+                            sp_draw_purpose purpose, size_t first, size_t n, size_t at, sp_error *err)
 {
     sp_chain_memory *m = d->memory;
     double before = sp_clock_ms();
+    if (model->ops->chains && !sp_chain_by_step(plan)) {
+        SP_TRY(sp_chain_on_device(d, model, plan, purpose, first, n, at, false, 0, err));
+        d->chain_ms += sp_clock_ms() - before;
+        return SP_OK;
+    }
     sp_chain_start(d, plan, purpose, first, n);
     for (size_t j = 0; j < n; j++) m->row[j] = (int32_t)(at + j);
     sp_chain_own own = {m->draw, purpose, d->dim};
@@ -24,6 +29,7 @@ static void run_chains(sp_chain_decoder *d, const sp_latent_model *model, const 
                                       .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
                                       .user = &own});
     d->chain_ms += sp_clock_ms() - before;
+    return SP_OK;
 }
 
 static sp_status draft(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan, size_t position,
@@ -32,7 +38,7 @@ static sp_status draft(sp_chain_decoder *d, const sp_latent_model *model, const 
     sp_chain_memory *m = d->memory;
     size_t at, size = d->dim * sizeof(float);
     SP_TRY(sp_chain_feed(d, plan->drafter, position, 1, &m->drafter_fed, &at, err));
-    run_chains(d, plan->drafter, plan, SP_DRAW_CHAIN, position, 1, at);
+    SP_TRY(run_chains(d, plan->drafter, plan, SP_DRAW_CHAIN, position, 1, at, err));
     SP_TRY(sp_chain_finite(d, position, 1, m->state, err));
     sp_chain_path q = draft_of(d, position);
     memcpy(q.state, m->state, size);
@@ -65,7 +71,8 @@ sp_status sp_chain_draft_pass(sp_chain_decoder *d, const sp_latent_model *model,
     size_t n_drafts = n - plan->rule->bonus, at, same = 0;
     for (size_t j = 0; j < n_drafts; j++) SP_TRY(draft(d, model, plan, first + j, err));
     SP_TRY(sp_chain_feed(d, model, first, n, &m->fed, &at, err));
-    run_chains(d, model, plan, plan->settings.align ? SP_DRAW_CHAIN : SP_DRAW_APART, first, n, at);
+    sp_draw_purpose purpose = plan->settings.align ? SP_DRAW_CHAIN : SP_DRAW_APART;
+    SP_TRY(run_chains(d, model, plan, purpose, first, n, at, err));
     SP_TRY(sp_chain_finite(d, first, n, m->state, err));
     verify(d, plan, first, n, n_drafts);
     SP_TRY(sp_chain_finite(d, first, n, m->state, err));

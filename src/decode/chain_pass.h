@@ -15,6 +15,7 @@ struct sp_chain_memory {
     float *before;       /* [max_window, dim] last states of the drafts in the last pass */
     sp_chain_draw *draw; /* [max_window] of rows */
     int32_t *row;        /* [max_window] */
+    uint32_t *position;  /* [max_window] of rows, for a device */
     bool *kept;          /* [max_window] */
     size_t known;        /* positions before this one have a token or a path */
     size_t fed, drafter_fed; /* tokens before this one were fed to the models and have not changed since */
@@ -29,6 +30,19 @@ void sp_chain_reset(sp_chain_decoder *d);
  * position first, the others follow it. *fed is kept up to date. */
 SP_CHECK sp_status sp_chain_feed(sp_chain_decoder *d, const sp_latent_model *model, size_t first, size_t n, size_t *fed,
                                  size_t *at, sp_error *err);
+
+/* Whether the model's chains must be asked for step by step. */
+static inline bool sp_chain_by_step(const sp_chain_plan *plan)
+{
+    const sp_chain_ops *rule = plan->rule;
+    return (plan->settings.path_front && rule->front) || (rule->couple && !rule->reflects);
+}
+
+/* Chains of n rows from position first on, whose conditions stand from row at on, in one call of the device: into the
+ * states, means and deviations of memory. n_paths of them are coupled with what it remembers. */
+SP_CHECK sp_status sp_chain_on_device(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan,
+                                      sp_draw_purpose purpose, size_t first, size_t n, size_t at, bool remember,
+                                      size_t n_paths, sp_error *err);
 
 /* Draws of n rows from position first on, and y_0 of their chains into states [n, dim]. */
 void sp_chain_start(sp_chain_decoder *d, const sp_chain_plan *plan, sp_draw_purpose purpose, size_t first, size_t n);

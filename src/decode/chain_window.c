@@ -106,6 +106,20 @@ static void run_chains(sp_chain_decoder *d, const sp_latent_model *model, const 
         m->kept[j] = memcmp(m->before + j * d->dim, m->state + j * d->dim, d->dim * sizeof(float)) == 0;
 }
 
+/* The same on a device, which has the paths; their last states are here. */
+static sp_status run_on_device(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan,
+                               size_t first, size_t n, size_t n_paths, sp_error *err)
+{
+    sp_chain_memory *m = d->memory;
+    SP_TRY(sp_chain_on_device(d, model, plan, SP_DRAW_CHAIN, first, n, 0, true, n_paths, err));
+    for (size_t j = 0; j < n; j++) {
+        float *last = sp_chain_step_of(d, first + j, d->n_steps - 1).state, *state = m->state + j * d->dim;
+        m->kept[j] = j < n_paths && memcmp(last, state, d->dim * sizeof *state) == 0;
+        memcpy(last, state, d->dim * sizeof *state);
+    }
+    return SP_OK;
+}
+
 /* What a position without a chain feeds: a function of the tokens before it. */
 static void fill(sp_chain_decoder *d, const char *draft_init, size_t position)
 {
@@ -127,7 +141,8 @@ sp_status sp_chain_window_pass(sp_chain_decoder *d, const sp_latent_model *model
     m->fed = first;
     SP_TRY(sp_chain_feed(d, model, first, n, &m->fed, &at, err));
     double before = sp_clock_ms();
-    run_chains(d, model, plan, first, n, n_paths);
+    if (model->ops->chains && !sp_chain_by_step(plan)) SP_TRY(run_on_device(d, model, plan, first, n, n_paths, err));
+    else run_chains(d, model, plan, first, n, n_paths);
     d->chain_ms += sp_clock_ms() - before;
     SP_TRY(sp_chain_finite(d, first, n, m->state, err));
     model->ops->project(model->state, n, m->state, d->latents + first * d->dim);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "model/head_device.h"
 #include "model/masked.h"
 
 enum { MAX_STREAMS = 2 };
@@ -20,6 +21,8 @@ struct sp_latent_context {
     sp_context *transformer;
     sp_head_context *head;
     sp_masked_context *masked; /* in place of all the rest */
+    const sp_device_head_ops *device; /* NULL: none */
+    sp_device_head *device_head;
     sp_latent_guidance guidance;
     size_t n_streams;
     float *features; /* [MAX_STREAMS, max_window, dim] */
@@ -107,9 +110,20 @@ sp_status sp_latent_context_open(sp_latent_context **out, const sp_latent *laten
     return SP_OK;
 }
 
+sp_status sp_latent_context_use_device(sp_latent_context *c, const sp_tensors *tensors,
+                                       const sp_device_head_ops *device, int number, size_t max_window, sp_error *err)
+{
+    const sp_model_config *m = &c->latent->config;
+    SP_TRY(sp_head_device_open(&c->device_head, &m->diffusion, sp_family_find(m->family), tensors, device, number,
+                               max_window, err));
+    c->device = device;
+    return SP_OK;
+}
+
 void sp_latent_context_close(sp_latent_context *c)
 {
     if (!c) return;
+    if (c->device) c->device->close(c->device_head);
     sp_masked_context_close(c->masked);
     sp_head_context_close(c->head);
     sp_context_close(c->transformer);
@@ -154,6 +168,10 @@ static sp_status condition(void *state, size_t first, size_t n, const float *lat
     sp_model_window window = {.first = first, .n = n, .latents = latents, .features = c->features};
     SP_TRY(model.ops->forward(model.state, &window, err));
     for (size_t j = 0; j < n; j++) c->scale[j] = scale_at(c, first + j);
+    if (c->device && !c->guidance.by_step)
+        return c->device->condition(c->device_head,
+                                    &(sp_device_head_conditions){n, c->n_streams, c->features, c->scale,
+                                                                 c->guidance.temperature}, err);
     sp_head_condition(c->head, &(sp_head_conditions){.n = n, .n_streams = c->n_streams, .features = c->features,
                                                      .scale = c->scale, .temperature = c->guidance.temperature});
     return SP_OK;
@@ -163,6 +181,12 @@ static void step(void *state, const sp_chain_rows *rows)
 {
     sp_latent_context *c = state;
     sp_head_step(c->head, rows);
+}
+
+static sp_status chains(void *state, const sp_device_chains *chains, sp_error *err)
+{
+    sp_latent_context *c = state;
+    return c->device->run(c->device_head, chains, err);
 }
 
 /* Onto the sphere of radius sqrt(dim); a state of length 0, which no chain ends in, stays finite. */
@@ -181,10 +205,11 @@ static void project(void *state, size_t n, const float *states, float *tokens)
 
 sp_latent_model sp_latent_context_model(sp_latent_context *context)
 {
-    static const sp_latent_model_ops ops = {begin, condition, step, project};
+    static const sp_latent_model_ops steps = {begin, condition, step, project, NULL};
+    static const sp_latent_model_ops device = {begin, condition, step, project, chains};
     const sp_latent *l = context->latent;
     const sp_model_config *m = &l->config;
-    return (sp_latent_model){&ops, context, m->latent_dim, m->diffusion.chain.steps, m->rows, m->columns,
+    return (sp_latent_model){context->device ? &device : &steps, context, m->latent_dim, m->diffusion.chain.steps, m->rows, m->columns,
                              sp_head_rows_apart(l->head), sp_head_fixed_deviation(l->head),
                              sp_head_degenerate(l->head)};
 }

@@ -21,11 +21,13 @@
 
 #include "base/error.h"
 #include "base/pool.h"
+#include "kernels/device_head.h"
 #include "model/model.h"
 
 typedef struct sp_latent_guidance {
     float cfg_scale;   /* 1: no guidance */
     float temperature; /* multiplies every deviation */
+    bool by_step;      /* steps are asked for one by one: chains does not serve this picture */
 } sp_latent_guidance;
 
 /* One step of the chains of n rows. Threads call step at the same time with scratch of their own. */
@@ -49,6 +51,9 @@ typedef struct sp_latent_model_ops {
     void (*step)(void *state, const sp_chain_rows *rows);
     /* tokens [n, dim] of the last states [n, dim]; they may be one array. */
     void (*project)(void *state, size_t n, const float *states, float *tokens);
+    /* Whole chains of rows of the last condition call, on a device; NULL when only step is there. Then step is not
+     * called, unless guidance asked for it. */
+    sp_status (*chains)(void *state, const sp_device_chains *chains, sp_error *err);
 } sp_latent_model_ops;
 
 typedef struct sp_latent_model {

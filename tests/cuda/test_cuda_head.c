@@ -167,8 +167,8 @@ static sp_chain_draw draw_of(size_t row, uint32_t pass)
     return (sp_chain_draw){99, 3, (uint32_t)(FIRST + row), pass};
 }
 
-/* As between back ends: bf16 moves a number by up to D from f32, measured on ref, and another order of sums can round an
- * activation the other way and so move it by as much again. Deviations are expf of such a number. */
+/* As between back ends: bf16 moves a number by up to D from f32, measured on ref, and another order of sums can
+ * round an activation the other way and so move it by as much again. Deviations are expf of such a number. */
 static void near_reference(const char *what, size_t n, const float *found, const float *exact, const float *rounded)
 {
     float moved = 0;

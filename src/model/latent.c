@@ -209,7 +209,8 @@ sp_latent_model sp_latent_context_model(sp_latent_context *context)
     static const sp_latent_model_ops device = {begin, condition, step, project, chains};
     const sp_latent *l = context->latent;
     const sp_model_config *m = &l->config;
-    return (sp_latent_model){context->device ? &device : &steps, context, m->latent_dim, m->diffusion.chain.steps, m->rows, m->columns,
+    return (sp_latent_model){context->device ? &device : &steps, context, m->latent_dim, m->diffusion.chain.steps,
+                             m->rows, m->columns,
                              sp_head_rows_apart(l->head), sp_head_fixed_deviation(l->head),
                              sp_head_degenerate(l->head)};
 }

@@ -29,7 +29,7 @@ size_t sp_latent_bytes(const sp_latent *latent); /* packed weights and tables in
 SP_CHECK sp_status sp_latent_context_open(sp_latent_context **out, const sp_latent *latent, sp_pool *pool,
                                           size_t max_window, sp_error *err);
 
-/* From now on the head of a causal model runs on the device of this number; tensors are those of the model. Not twice. */
+/* From now on the head of a causal model runs on the device of this number; tensors: of the model. Not twice. */
 SP_CHECK sp_status sp_latent_context_use_device(sp_latent_context *context, const sp_tensors *tensors,
                                                 const sp_device_head_ops *device, int number, size_t max_window,
                                                 sp_error *err);

@@ -1,22 +1,22 @@
-/* Denoising chains of a window from start to end in one cooperative launch: every step of the head, and what the rule
- * decides about it, with no word to the host between.
+/* Denoising chains of a window from start to end in one cooperative launch: every step of the head, and what the
+ * rule decides about it, with no word to the host between.
  *
- * Roofline. A step reads the head's weights once for up to 64 rows: 28 MB of products and 24 MB of modulations for 6
+ * Roofline. A step reads the head's weights once for every 32 rows: 28 MB of products and 24 MB of modulations for 6
  * blocks of width 768 (SphereAR-B), about what an H100's second-level cache holds: 10 us at its 5.5 TB/s, 16 us from
- * memory. 101 steps of 64 positions with guidance are 0.7 Tflop, 1.2 ms at 600 Tflop/s. Beside that stand three grid
- * barriers a block and two a step, about 1.5 us each: 30 us. So a step of few rows is bound by its barriers, and a
- * chain of 101 steps costs 3 to 5 ms whatever the window; 20 launches and a word to the host a step would cost three
- * times as much.
+ * memory. 101 steps of 64 positions with guidance are 0.7 Tflop, 1.2 ms at 600 Tflop/s, and read them four times a
+ * step: 4 ms. Beside that stand three grid barriers a block and two a step, about 1.5 us each: 30 us. So a step of
+ * up to 32 rows is bound by its barriers and costs 40 to 50 us, a chain 4 to 5 ms; 20 launches and a word to the
+ * host a step would cost three times as much.
  *
- * A matrix product gives a block 16 outputs, or 16 gates and the 16 that they gate, for 64 rows; its warps share k in
- * ascending parts, which are added in ascending order. So an output's sum has one order, whatever the rows. Weights
- * are the left operand, so that few rows waste few columns of the tensor cores. Everything of one chain (its norms,
- * its last layer, its law and its draws) is one block's. */
+ * A matrix product gives a block 16 outputs, or 16 gates and the 16 that they gate, for 32 rows; its warps share k
+ * in ascending parts, which are added in ascending order. So an output's sum has one order, whatever the rows.
+ * Weights are the left operand, so that few rows waste few columns of the tensor cores. Everything of one chain (its
+ * norms, its last layer, its law and its draws) is one block's. */
 #include "kernels/cuda/head.cuh"
 
 #include "acceptance/chain_arithmetic.h"
 
-enum { THREADS = 256, WARPS = THREADS / SP_WARP, TILE = 16, ROWS = 64, ROW_TILES = ROWS / 8 };
+enum { THREADS = 256, WARPS = THREADS / SP_WARP, TILE = 16, ROWS = 32, ROW_TILES = ROWS / 8 };
 enum { PART_STRIDE = TILE + 4 }; /* floats of a row in shared memory: no two lanes of a store share a bank */
 
 static_assert((int)THREADS >= (int)SP_MAX_LATENT, "a thread for every number of a state");
@@ -26,27 +26,42 @@ template <int PARTS> struct partial {
     float sum[PARTS][ROW_TILES][4];
 };
 
-/* Outputs first .. first + 15, and when PARTS is 2 those `apart` behind them, of rows first_row on. Rows and outputs
- * that are not there repeat the last one. */
+/* A lane's share of the weights of a chunk: two outputs a part. */
+template <int PARTS> struct weights_of_chunk {
+    uint4 low[PARTS], high[PARTS];
+};
+
+/* Outputs that are not there repeat the last one. */
+template <int PARTS>
+__device__ static void load(const sp_cuda_linear &w, int first, int apart, int chunk, weights_of_chunk<PARTS> *to)
+{
+    int lane = (int)threadIdx.x % SP_WARP, g = lane / 4, q = lane % 4;
+    const uint16_t *weights = w.weights + (size_t)chunk * (size_t)w.n * SP_CUDA_CHUNK + 8 * q;
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) {
+        int output = first + p * apart + g;
+        const uint16_t *near = weights + (size_t)min(output, w.n - 1) * SP_CUDA_CHUNK;
+        const uint16_t *far = weights + (size_t)min(output + 8, w.n - 1) * SP_CUDA_CHUNK;
+        to->low[p] = sp_load_once(reinterpret_cast<const uint4 *>(near));
+        to->high[p] = sp_load_once(reinterpret_cast<const uint4 *>(far));
+    }
+}
+
+/* Outputs first .. first + 15, and when PARTS is 2 those `apart` behind them, of rows first_row on; rows that are not
+ * there repeat the last one. The weights of the next chunk are under way while this one's are multiplied. */
 template <int PARTS>
 __device__ static void multiply(const sp_cuda_linear &w, int first, int apart, const uint16_t *x, int first_row,
                                 int n_rows, partial<PARTS> *out)
 {
     int lane = (int)threadIdx.x % SP_WARP, warp = (int)threadIdx.x / SP_WARP, g = lane / 4, q = lane % 4;
-    int end = w.chunks * (warp + 1) / WARPS, tiles = (n_rows - first_row + 7) / 8;
+    int chunk = w.chunks * warp / WARPS, end = w.chunks * (warp + 1) / WARPS, tiles = (n_rows - first_row + 7) / 8;
+    weights_of_chunk<PARTS> now = {}, next = {};
     *out = partial<PARTS>{};
-#pragma unroll 2
-    for (int chunk = w.chunks * warp / WARPS; chunk < end; chunk++) {
-        const uint16_t *weights = w.weights + (size_t)chunk * (size_t)w.n * SP_CUDA_CHUNK + 8 * q;
+    if (chunk < end) load(w, first, apart, chunk, &now);
+#pragma unroll 1
+    for (; chunk < end; chunk++) {
+        if (chunk + 1 < end) load(w, first, apart, chunk + 1, &next);
         const uint16_t *rows = x + chunk * SP_CUDA_CHUNK + 8 * q;
-        uint4 low[PARTS], high[PARTS];
-        for (int p = 0; p < PARTS; p++) {
-            int output = first + p * apart + g;
-            const uint16_t *near = weights + (size_t)min(output, w.n - 1) * SP_CUDA_CHUNK;
-            const uint16_t *far = weights + (size_t)min(output + 8, w.n - 1) * SP_CUDA_CHUNK;
-            low[p] = sp_load_once(reinterpret_cast<const uint4 *>(near));
-            high[p] = sp_load_once(reinterpret_cast<const uint4 *>(far));
-        }
 #pragma unroll
         for (int r = 0; r < ROW_TILES; r++) {
             if (r >= tiles) continue;
@@ -55,12 +70,13 @@ __device__ static void multiply(const sp_cuda_linear &w, int first, int apart, c
             const uint32_t b[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
             for (int p = 0; p < PARTS; p++) {
-                const uint32_t first_half[4] = {low[p].x, high[p].x, low[p].y, high[p].y};
-                const uint32_t second_half[4] = {low[p].z, high[p].z, low[p].w, high[p].w};
+                const uint32_t first_half[4] = {now.low[p].x, now.high[p].x, now.low[p].y, now.high[p].y};
+                const uint32_t second_half[4] = {now.low[p].z, now.high[p].z, now.low[p].w, now.high[p].w};
                 sp_mma_bf16(out->sum[p][r], first_half, b);
                 sp_mma_bf16(out->sum[p][r], second_half, b + 2);
             }
         }
+        now = next;
     }
 }
 

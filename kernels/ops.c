@@ -1,4 +1,4 @@
-#include "kernels/kernels.h"
+#include "kernels/device.h"
 
 #include <string.h>
 
@@ -19,9 +19,9 @@ extern void sp_avx512_fill(sp_ops *table);
 extern void sp_amx_fill(sp_ops *table);
 #endif
 
-enum { REF, AVX2, AVX512, AMX, N_TABLES };
+enum { REF, AVX2, AVX512, AMX, N_TABLES, DEVICE_PACK = N_TABLES }; /* DEVICE_PACK is found by no name */
 
-static sp_ops tables[N_TABLES] = {{.name = "ref"}, {.name = "avx2"}, {.name = "avx512"}, {.name = "amx"}};
+static sp_ops tables[N_TABLES + 1] = {{.name = "ref"}, {.name = "avx2"}, {.name = "avx512"}, {.name = "amx"}};
 static const char *names[N_TABLES + 1];
 
 #if defined(SP_HAVE_avx2)
@@ -80,9 +80,12 @@ __attribute__((constructor)) static void fill_tables(void)
 #endif
     }
     int best = best_table(), n = 0;
+    tables[DEVICE_PACK] = tables[best];
+    tables[DEVICE_PACK].pack = sp_device_pack;
     for (int table = best; table >= REF; table--) names[n++] = tables[table].name;
 }
 
+const sp_ops *sp_device_pack_ops(void) { return &tables[DEVICE_PACK]; }
 const char *const *sp_ops_names(void) { return names; }
 
 const sp_ops *sp_ops_find(const char *name)

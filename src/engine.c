@@ -65,14 +65,55 @@ static sp_status join(const char *folder, const char *name, char *out, size_t si
     return SP_OK;
 }
 
+/* "cuda" or "cuda:N". */
+static bool parse_cuda(const char *text, int *number)
+{
+    *number = 0;
+    if (strncmp(text, "cuda", 4) != 0) return false;
+    if (text[4] == '\0') return true;
+    if (text[4] != ':' || text[5] == '\0' || strlen(text) > 8) return false;
+    for (const char *digit = text + 5; *digit; digit++) {
+        if (*digit < '0' || *digit > '9') return false;
+        *number = 10 * *number + (*digit - '0');
+    }
+    return true;
+}
+
+static bool stored_bf16(const sp_engine *e)
+{
+    bool stored = false;
+    for (size_t i = 0; i < sp_tensors_count(e->tensors); i++) stored |= sp_tensors_at(e->tensors, i)->dtype == SP_BF16;
+    return stored;
+}
+
+/* Why a model that was loaded cannot run on a device; NULL: it can. */
+static const char *unfit(const sp_engine *e, const char *dtype)
+{
+    if (sp_engine_continuous(e)) return "it draws continuous tokens";
+    if (!stored_bf16(e)) return "its weights are not bf16";
+    return strcmp(dtype, "f32") == 0 ? "the arithmetic there is bf16" : NULL;
+}
+
+/* auto takes the first device that is there and can run the model, else the processor. */
+static sp_status find_device(sp_engine *e, const sp_engine_options *o, sp_error *err)
+{
+    sp_error none = {0};
+    bool asked = parse_cuda(o->device, &e->device_number);
+    if (!asked && strcmp(o->device, "auto") != 0) return SP_OK;
+    const char *why = unfit(e, o->dtype);
+    if (asked && why)
+        return SP_FAIL(err, SP_EUNSUPPORTED, "device '%s': %.300s cannot run there: %s; use --device cpu", o->device,
+                       e->path, why);
+    if (why || (!asked && strcmp(o->kernels, "auto") != 0)) return SP_OK;
+    sp_status status = sp_device_load(&e->device, e->device_number, asked ? err : &none);
+    return asked ? status : SP_OK;
+}
+
 static sp_status choose_device(sp_engine *e, const sp_engine_options *o, sp_error *err)
 {
-    if (strcmp(o->device, "auto") != 0 && strcmp(o->device, "cpu") != 0) {
-        if (strncmp(o->device, "cuda", 4) == 0)
-            return SP_FAIL(err, SP_EDEVICE, "device '%s': this build has no CUDA back end; use --device cpu",
-                           o->device);
+    int number;
+    if (strcmp(o->device, "auto") != 0 && strcmp(o->device, "cpu") != 0 && !parse_cuda(o->device, &number))
         return SP_FAIL(err, SP_EARG, "device '%s': expected auto, cpu or cuda:N", o->device);
-    }
     e->ops = sp_ops_find(o->kernels);
     if (!e->ops)
         return SP_FAIL(err, SP_EARG, "kernels '%s': not in this build or not on this processor; the best here is %s",
@@ -87,10 +128,9 @@ static sp_status choose_device(sp_engine *e, const sp_engine_options *o, sp_erro
 /* bf16 arithmetic where the weights are bf16 and it is faster, which is where there are tiles for it. */
 static sp_status choose_dtype(sp_engine *e, const char *dtype, sp_error *err)
 {
-    bool stored = false;
-    for (size_t i = 0; i < sp_tensors_count(e->tensors); i++) stored |= sp_tensors_at(e->tensors, i)->dtype == SP_BF16;
+    bool stored = stored_bf16(e);
     if (strcmp(dtype, "auto") == 0) {
-        e->bf16 = stored && strcmp(e->ops->name, "amx") == 0;
+        e->bf16 = stored && (e->device || strcmp(e->ops->name, "amx") == 0);
     } else if (strcmp(dtype, "bf16") == 0) {
         if (!stored)
             return SP_FAIL(err, SP_EUNSUPPORTED,
@@ -168,7 +208,10 @@ static sp_status open_codec_tensors(sp_engine *e, sp_error *err)
 static sp_status open_model(sp_engine *e, sp_error *err)
 {
     if (sp_engine_continuous(e)) return sp_latent_open(&e->latent, &e->config, e->tensors, e->ops, e->bf16, err);
-    return sp_transformer_open(&e->transformer, &e->config, e->tensors, e->ops, e->bf16, err);
+    const sp_ops *ops = e->device ? sp_device_pack_ops() : e->ops;
+    SP_TRY(sp_transformer_open(&e->transformer, &e->config, e->tensors, ops, e->bf16, err));
+    if (!e->device) return SP_OK;
+    return sp_transformer_use_device(e->transformer, e->device->models, e->device_number, err);
 }
 
 static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
@@ -178,6 +221,7 @@ static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
     SP_TRY(open_tokenizer(e, err));
     SP_TRY(sp_tensors_open(&e->tensors, e->path, err));
     SP_TRY(open_codec_tensors(e, err));
+    SP_TRY(find_device(e, o, err));
     SP_TRY(choose_dtype(e, o->dtype, err));
     e->config.codec.bf16 = e->bf16;
     SP_TRY(open_model(e, err));
@@ -231,7 +275,8 @@ void sp_engine_close(sp_engine *e)
 
 size_t sp_engine_weight_bytes(const sp_engine *e)
 {
-    return e->latent ? sp_latent_bytes(e->latent) : sp_transformer_bytes(e->transformer);
+    if (e->latent) return sp_latent_bytes(e->latent);
+    return sp_transformer_bytes(e->transformer) + sp_transformer_device_bytes(e->transformer);
 }
 
 static void count_parameters(const sp_engine *e, sp_model_info *to)
@@ -248,7 +293,7 @@ sp_model_info sp_engine_info(const sp_engine *e)
     size_t factor = *c->codec.kind ? (size_t)1 << (c->codec.n_levels - 1) : 0;
     sp_model_info info = {
         .path = e->path, .family = c->family, .codec = c->codec.kind, .dtype = e->bf16 ? "bf16" : "f32",
-        .kernels = e->ops->name, .fingerprint = e->fingerprint, .from_text = c->from_text, .n_classes = c->n_classes,
+        .kernels = e->device ? e->device->name : e->ops->name, .fingerprint = e->fingerprint, .from_text = c->from_text, .n_classes = c->n_classes,
         .continuous = sp_engine_continuous(e), .latent_dim = c->latent_dim, .chain_steps = c->diffusion.chain.steps,
         .passes = c->passes,
         .n_codes = c->n_codes, .rows = c->rows, .columns = c->columns,

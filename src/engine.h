@@ -3,6 +3,7 @@
 /* What an engine holds, for engine.c and what else lies beside it. */
 #include <pthread.h>
 
+#include "device.h"
 #include "io/tensors.h"
 #include "model/eagle.h"
 #include "model/latent.h"
@@ -15,6 +16,8 @@ struct sp_engine {
     sp_model_config config;
     const sp_ops *ops;
     bool bf16;
+    const sp_device_ops *device; /* NULL: the processor */
+    int device_number;
     int n_threads;
     char fingerprint[17];
     sp_tensors *tensors, *codec_tensors;

@@ -33,6 +33,8 @@ static sp_status open_parts(sp_session *s, sp_error *err)
     SP_TRY(sp_pool_open(&s->pool, e->n_threads, err));
     SP_TRY(e->latent ? sp_session_open_latent(s, err) : open_codes(s, err));
     if (e->codec_tensors) SP_TRY(sp_codec_open(&s->codec, &e->config.codec, e->codec_tensors, e->ops, s->pool, err));
+    if (s->codec && e->device)
+        SP_TRY(sp_codec_use_device(s->codec, e->codec_tensors, e->device->codecs, e->device_number, err));
     take(s);
     SP_TRY(sp_arena_commit(&s->arena, "picture", err));
     take(s);
@@ -41,9 +43,10 @@ static sp_status open_parts(sp_session *s, sp_error *err)
 
 static size_t bytes_of(const sp_session *s)
 {
-    size_t bytes = s->arena.bytes + (s->codec ? sp_codec_bytes(s->codec) : 0);
+    size_t bytes = s->arena.bytes + (s->codec ? sp_codec_bytes(s->codec) + sp_codec_device_bytes(s->codec) : 0);
     if (s->latent) return bytes + sp_session_latent_bytes(s);
-    return bytes + sp_context_bytes(s->context) + sp_decoder_bytes(s->decoder);
+    bytes += sp_context_bytes(s->context) + sp_context_device_bytes(s->context);
+    return bytes + sp_decoder_bytes(s->decoder);
 }
 
 sp_status sp_session_make(sp_session **out, sp_engine *engine, size_t *bytes, size_t *kv_bytes, sp_error *err)
@@ -104,6 +107,9 @@ sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt 
 static sp_status open_tree(sp_session *s, sp_error *err)
 {
     size_t window = s->decoder->max_window;
+    if (s->engine->device)
+        return SP_FAIL(err, SP_EUNSUPPORTED, "device %s: a drafting model runs on the processor only; use --device cpu",
+                       s->engine->device->name);
     sp_model model = sp_context_model(s->context);
     if (!s->drafter)
         SP_TRY(sp_eagle_context_open(&s->drafter, atomic_load(&s->engine->drafter), s->pool, window, err));
@@ -148,6 +154,8 @@ static sp_status decode_codes(sp_session *s, const sp_request *r, const sp_model
         .relaxation = relaxation_of(s, r), .tree = s->tree, .branches = (size_t)r->tree, .prompt = *prompt,
         .progress = r->progress, .user = r->user};
     sp_model model = sp_context_model(s->context);
+    sp_device_loop loop = sp_context_loop(s->context);
+    plan.loop = loop.ops ? &loop : NULL;
     sp_decoder *d = s->decoder;
     sp_result *to = &s->result;
     SP_TRY(sp_decode(d, &model, &plan, err));

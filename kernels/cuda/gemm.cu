@@ -2,8 +2,8 @@
  *
  * Roofline. n k bf16 weights are read once, 2 n k bytes; x is at most 128 rows and stays in the second-level cache. Up
  * to about 128 rows memory is the bound: 4096 x 4096 is 34 MB, 10 us at the 3.35 TB/s of an H100, and its 2 x 128 x
- * 4096 x 4096 operations are 4.3 G, 7 us at 600 T/s of mma.sync. The bytes in flight that hide 1 us of latency are 25 KB
- * a multiprocessor; a block of 4 warps keeps 5 stages of 8 KB under way, and 3 to 4 blocks fit beside each other.
+ * 4096 x 4096 operations are 4.3 G, 7 us at 600 T/s of mma.sync. The bytes in flight that hide 1 us of latency are 25
+ * KB a multiprocessor; a block of 4 warps keeps 5 stages of 8 KB under way, and 3 to 4 blocks fit beside each other.
  *
  * Shape. W is the left operand of the tensor cores, 16 outputs by 16 inputs, so that 1 row of x wastes 7 columns of 8
  * and not 15 rows of 16. A warp owns 16 outputs and a slice of k; a stage is 64 inputs: 2 KB of W for each warp, copied

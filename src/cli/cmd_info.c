@@ -73,7 +73,8 @@ static void print_text(const sp_model_info *info, const char *name, const char *
     printf("defaults     cfg-scale %.9g, temperature %.9g, top-k %d, top-p %.9g\n", sp_number_shortest(info->cfg_scale),
            sp_number_shortest(info->temperature), info->top_k, sp_number_shortest(info->top_p));
     if (info->passes > 0) printf("order        random, any number of passes; %zu by default\n", info->passes);
-    printf("runs on      cpu, %d threads, %s arithmetic, %s kernels\n", info->threads, info->dtype, info->kernels);
+    printf("runs on      %s, %d threads, %s arithmetic, %s kernels\n",
+           strcmp(info->kernels, "cuda") == 0 ? "a GPU" : "cpu", info->threads, info->dtype, info->kernels);
     printf("memory       %.1f MiB: weights %.1f, a session %.1f (of which keys and values %.1f)\n",
            mebibytes(info->weight_bytes + info->session_bytes), mebibytes(info->weight_bytes),
            mebibytes(info->session_bytes), mebibytes(info->kv_bytes));

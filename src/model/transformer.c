@@ -20,6 +20,8 @@ struct sp_context {
     int32_t *before[MAX_STREAMS];   /* [capacity] of kv, the same in every layer */
     size_t capacity, kv_bytes;
     int32_t *stream, *position, *first_key, *slot;
+    int32_t *token;                 /* [max_rows] of a device: a code, or ~id of the prefix */
+    sp_device_context *device;      /* NULL: passes run on the processor */
     bool branched;                  /* rows lie at slots */
     float *x, *norm, *qkv, *attended, *gate_up, *active, *hidden; /* [max_rows, ...] */
     sp_pool *pair, *half[MAX_STREAMS];           /* threads as two teams, a stream each; NULL: one team */
@@ -57,6 +59,7 @@ sp_status sp_transformer_open(sp_transformer **out, const sp_model_config *confi
 void sp_transformer_close(sp_transformer *t)
 {
     if (!t) return;
+    if (t->on_device) t->device->close(t->on_device);
     sp_weights_free(t);
     sp_release(t);
 }
@@ -77,8 +80,12 @@ static void take_scratch(sp_context *c)
     c->position = sp_arena_take(a, rows, sizeof *c->position);
     c->first_key = sp_arena_take(a, rows, sizeof *c->first_key);
     c->slot = sp_arena_take(a, rows, sizeof *c->slot);
-    c->x = sp_arena_take(a, rows, m->dim * sizeof(float));
+    for (size_t s = 0; s < MAX_STREAMS; s++)
+        c->prefix_ids[s] = sp_arena_take(a, m->prefix_length, sizeof(int32_t));
     c->norm = sp_arena_take(a, rows, m->dim * sizeof(float));
+    c->token = sp_arena_take(a, t->device ? rows : 0, sizeof *c->token);
+    if (t->device) return;
+    c->x = sp_arena_take(a, rows, m->dim * sizeof(float));
     c->qkv = sp_arena_take(a, rows, (q + 2 * kv) * sizeof(float));
     c->attended = sp_arena_take(a, rows, q * sizeof(float));
     c->gate_up = sp_arena_take(a, rows, 2 * m->ffn_dim * sizeof(float));
@@ -89,8 +96,6 @@ static void take_scratch(sp_context *c)
         c->attention_scratch[team] =
             sp_arena_take(a, t->ops->attention_scratch(c->capacity, m->head_dim, sp_pool_threads(c->pool)), 1);
     }
-    for (size_t s = 0; s < MAX_STREAMS; s++)
-        c->prefix_ids[s] = sp_arena_take(a, m->prefix_length, sizeof(int32_t));
 }
 
 static void take_kv(sp_context *c)
@@ -98,6 +103,7 @@ static void take_kv(sp_context *c)
     const sp_model_config *m = &c->t->config;
     size_t capacity = c->capacity, width = m->kv_heads * m->head_dim;
     for (size_t s = 0; s < MAX_STREAMS; s++) c->before[s] = sp_arena_take(&c->arena, capacity, sizeof(int32_t));
+    if (c->t->device) return;
     c->kv = sp_arena_take(&c->arena, m->layers * MAX_STREAMS, sizeof *c->kv);
     for (size_t i = 0; i < m->layers * MAX_STREAMS; i++) {
         sp_kv_view view = {.keys = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
@@ -139,7 +145,9 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
     c->max_rows = MAX_STREAMS * max_window;
     /* The last tree may start at the last position. */
     c->capacity = sp_round_up(t->config.prefix_length + t->config.rows * t->config.columns + max_window, 32);
-    sp_status status = open_teams(c, err);
+    sp_status status = t->device ? SP_OK : open_teams(c, err);
+    if (t->device)
+        status = t->device->context_open(&c->device, t->on_device, max_window, t->config.codec.code_dim, err);
     for (int pass = 0; pass < 2 && status == SP_OK; pass++) {
         take_scratch(c);
         take_kv(c);
@@ -156,13 +164,25 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
 void sp_context_close(sp_context *c)
 {
     if (!c) return;
+    if (c->device) c->t->device->context_close(c->device);
     close_teams(c);
     sp_arena_free(&c->arena);
     sp_release(c);
 }
 
 size_t sp_context_bytes(const sp_context *c) { return c->arena.bytes; }
-size_t sp_context_kv_bytes(const sp_context *c) { return c->kv_bytes; }
+
+size_t sp_context_kv_bytes(const sp_context *c)
+{
+    return c->device ? c->t->device->context_kv_bytes(c->device) : c->kv_bytes;
+}
+
+size_t sp_context_device_bytes(const sp_context *c) { return c->device ? c->t->device->context_bytes(c->device) : 0; }
+
+sp_device_loop sp_context_loop(sp_context *c)
+{
+    return c->device ? c->t->device->loop(c->device) : (sp_device_loop){NULL, NULL};
+}
 
 /* Norm of query and key heads, head by head, before they are rotated. */
 static void normalise_heads(const sp_context *c, const batch *b, const sp_layer *layer, size_t stride)
@@ -304,7 +324,7 @@ static void team_work(void *arguments, int team, int n_teams)
  *
  * The two streams of guidance share weights and nothing else. Two teams of threads take one each, so that activations,
  * keys and values stay in the caches of their cores. */
-static void run(const sp_context *c, const size_t n_rows[MAX_STREAMS], float *logits)
+static void run_here(const sp_context *c, const size_t n_rows[MAX_STREAMS], float *logits)
 {
     size_t n_stages = c->t->config.layers + 1;
     stages s = {c, 0, n_stages, {n_rows[0], n_rows[1]}, logits};
@@ -320,21 +340,46 @@ static void run(const sp_context *c, const size_t n_rows[MAX_STREAMS], float *lo
     }
 }
 
+/* parents as of a window, or NULL; features: whether norm is read. */
+static sp_status run(const sp_context *c, const size_t n_rows[MAX_STREAMS], const int32_t *parents, float *logits,
+                     bool features, sp_error *err)
+{
+    if (!c->device) {
+        run_here(c, n_rows, logits);
+        return SP_OK;
+    }
+    sp_device_rows rows = {c->n_streams, n_rows[0], c->token, c->position, c->slot, parents};
+    return c->t->device->pass(c->device, &rows, logits, features ? c->norm : NULL, err);
+}
+
 static void prefix_row(const sp_context *c, size_t stream, size_t index, size_t row)
 {
     const sp_transformer *t = c->t;
-    size_t dim = t->config.dim;
+    size_t dim = t->config.dim, id = (size_t)c->prefix_ids[stream][index];
+    c->stream[row] = (int32_t)stream;
+    c->position[row] = (int32_t)index;
+    c->first_key[row] = 0;
+    if (c->device) {
+        c->slot[row] = c->position[row];
+        c->token[row] = ~(int32_t)id;
+        return;
+    }
     float *x = c->x + row * dim;
-    size_t id = (size_t)c->prefix_ids[stream][index];
     sp_table_row(t->prefix, t->config.from_text ? id : id * t->config.prefix_length + index, dim, x);
     if (t->prefix_position) {
         float *position = c->norm; /* free until the first block */
         sp_table_row(t->prefix_position, index, dim, position);
         for (size_t i = 0; i < dim; i++) x[i] += position[i];
     }
-    c->stream[row] = (int32_t)stream;
-    c->position[row] = (int32_t)index;
-    c->first_key[row] = 0;
+}
+
+/* The last row of each prefix is fed by the first window. */
+static sp_status end_prefix(const sp_context *c, sp_error *err)
+{
+    int32_t last[MAX_STREAMS];
+    if (!c->device) return SP_OK;
+    for (size_t s = 0; s < c->n_streams; s++) last[s] = c->prefix_ids[s][c->prefix[s] - 1];
+    return c->t->device->follow(c->device, last, c->n_streams, err);
 }
 
 /* The full prefix of a stream: text is padded on the left, the null prompt is all pads or the null class. */
@@ -373,8 +418,8 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, 
         for (size_t s = 0; s < c->n_streams; s++)
             for (; of_stream[s] < c->max_window && done[s] + 1 < c->prefix[s]; of_stream[s]++)
                 prefix_row(c, s, done[s]++, rows++);
-        if (rows == 0) return SP_OK;
-        run(c, of_stream, NULL);
+        if (rows == 0) return end_prefix(c, err);
+        SP_TRY(run(c, of_stream, NULL, NULL, features != NULL, err));
         for (size_t row = 0; features && row < rows; row++) {
             size_t stream = (size_t)c->stream[row], position = (size_t)c->position[row];
             memcpy(features + (stream * (c->prefix[stream] - 1) + position) * dim, c->norm + row * dim,
@@ -444,11 +489,13 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
             if (m->latent_dim) continue;
             if (w->ids[j] < 0 || (size_t)w->ids[j] >= m->n_codes)
                 return SP_FAIL(err, SP_EBUG, "model: token %d is not between 0 and %zu", w->ids[j], m->n_codes - 1);
-            sp_table_row(c->t->codes, m->code_row + (size_t)w->ids[j], m->dim, c->x + row * m->dim);
+            if (c->device) c->token[row] = w->ids[j];
+            else sp_table_row(c->t->codes, m->code_row + (size_t)w->ids[j], m->dim, c->x + row * m->dim);
         }
     }
     if (m->latent_dim) latent_rows(c, w);
-    run(c, (size_t[MAX_STREAMS]){w->n, c->n_streams > 1 ? w->n : 0}, w->logits);
+    SP_TRY(run(c, (size_t[MAX_STREAMS]){w->n, c->n_streams > 1 ? w->n : 0}, w->parents, w->logits, w->features != NULL,
+               err));
     if (w->features) give_features(c, w);
     return SP_OK;
 }
@@ -464,7 +511,12 @@ static sp_status keep(void *state, size_t first, const int32_t *path, size_t n, 
             return SP_FAIL(err, SP_EBUG, "model: a path cannot go from row %d to row %d", path[i - 1], path[i]);
     size_t stays = 1;
     while (stays < n && (size_t)path[stays] == stays) stays++;
-    for (size_t i = 0; i < m->layers * MAX_STREAMS && stays < n; i++) {
+    for (size_t s = 0; c->device && s < c->n_streams && stays < n; s++) {
+        size_t base = c->prefix[s] + first - 1;
+        for (size_t j = stays; j < n; j++) c->slot[j] = (int32_t)(base + (size_t)path[j]);
+        SP_TRY(c->t->device->move(c->device, s, c->slot + stays, base + stays, n - stays, err));
+    }
+    for (size_t i = 0; !c->device && i < m->layers * MAX_STREAMS && stays < n; i++) {
         size_t stream = i % MAX_STREAMS, base = c->prefix[stream] + first - 1;
         if (stream >= c->n_streams) continue;
         for (size_t j = stays; j < n; j++) c->slot[j] = (int32_t)(base + (size_t)path[j]);

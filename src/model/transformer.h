@@ -10,6 +10,7 @@
  *
  * tensors must outlive the transformer, whose embedding tables stay in the mapped file. */
 #include "io/tensors.h"
+#include "kernels/device.h"
 #include "model/config.h"
 #include "model/model.h"
 
@@ -20,6 +21,12 @@ typedef struct sp_context sp_context;
 SP_CHECK sp_status sp_transformer_open(sp_transformer **out, const sp_model_config *config, const sp_tensors *tensors,
                                        const sp_ops *ops, bool bf16, sp_error *err);
 void sp_transformer_close(sp_transformer *transformer);
+
+/* From now on passes run on the device of this number, and so do those of contexts opened later. The transformer was
+ * opened with sp_device_pack_ops and bf16; its matrices leave the memory of the host. Not twice. */
+SP_CHECK sp_status sp_transformer_use_device(sp_transformer *transformer, const sp_device_model_ops *device, int number,
+                                             sp_error *err);
+size_t sp_transformer_device_bytes(const sp_transformer *transformer); /* of the device's memory */
 size_t sp_transformer_parameters(const sp_transformer *transformer);
 size_t sp_transformer_bytes(const sp_transformer *transformer); /* packed weights in memory */
 
@@ -31,5 +38,10 @@ void sp_context_close(sp_context *context);
 size_t sp_context_bytes(const sp_context *context);
 size_t sp_context_kv_bytes(const sp_context *context);
 sp_model sp_context_model(sp_context *context);
+
+/* Of a context on a device: its part of the device's memory, and the device's decode loop; else 0, and one without
+ * ops. */
+size_t sp_context_device_bytes(const sp_context *context);
+sp_device_loop sp_context_loop(sp_context *context);
 
 #endif

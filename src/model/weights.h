@@ -2,12 +2,14 @@
 #define SP_WEIGHTS_H
 /* The tensors of a transformer, found through a family's names and packed for a back end. Inside src/model only. */
 #include "base/arena.h"
+#include "kernels/device.h"
 #include "model/family.h"
 #include "model/transformer.h"
 
 typedef struct sp_layer {
     float *attention_norm, *ffn_norm;             /* [dim]; a drafter has no attention_norm */
-    float *q_norm, *k_norm;                       /* [heads, head_dim], [kv_heads, head_dim], NULL without qk_norm */
+    float *q_norm, *k_norm;                       /* [heads, head_dim], [kv_heads, head_dim], not used without
+                                                   * qk_norm */
     float *q_norm_bias, *k_norm_bias;             /* the same shapes, or NULL */
     sp_weight qkv, o, gate_up, down;
 } sp_layer;
@@ -27,6 +29,8 @@ struct sp_transformer {
     sp_weight join;                      /* of a drafter, which has no prefix, norm or head */
     float *join_bias;
     float *cosine, *sine;                /* [positions, head_dim / 2] */
+    const sp_device_model_ops *device;   /* NULL: passes run on the processor */
+    sp_device_model *on_device;
     size_t parameters, packed_bytes;
     sp_arena arena; /* norms, tables, layers */
 };

@@ -169,7 +169,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
     locked with(d.lock);
     cudaError_t error = count_call();
     if (error != cudaSuccess) return error;
-    if (d.limit && bytes > d.limit - d.used) return answer(cudaErrorMemoryAllocation);
+    if (d.limit && d.used + bytes > d.limit) return answer(cudaErrorMemoryAllocation);
     unsigned char *memory = bytes ? guarded(bytes) : nullptr;
     if (bytes && !memory) return answer(cudaErrorMemoryAllocation);
     if (memory) d.device[memory] = bytes;

@@ -1,0 +1,463 @@
+/* A transformer on a device: its weights, the memory of a picture in the making, and a pass over a window.
+ *
+ * A pass is queued on one stream without a synchronisation and without allocations, so the loop captures it. Of a block
+ * of width d it reads 12 d^2 bf16 weights or so once; the 9 kernels between and after the four products touch only what
+ * the second-level cache holds. */
+#include "kernels/cuda/loop.cuh"
+#include "kernels/cuda/ops.cuh"
+#include "kernels/cuda/table.cuh"
+
+extern "C" {
+#include "base/arena.h"
+#include "base/size.h"
+}
+
+struct block {
+    const float *attention_norm, *ffn_norm;
+    sp_heads heads;
+    sp_cuda_weight qkv, o, gate_up, down;
+};
+
+struct sp_device_model {
+    int device;
+    sp_device_plan plan; /* its pointers are not used after open */
+    sp_embedding embedding;
+    const float *cosine, *sine, *norm, *input_norm, *head_bias, *head_hidden_bias;
+    sp_cuda_weight head, head_hidden;
+    block *blocks;
+    unsigned char *memory;
+    size_t bytes;
+};
+
+struct sp_device_context {
+    const sp_device_model *model;
+    size_t max_window, max_rows, n_streams, capacity, bytes, kv_bytes;
+    sp_cache *caches; /* [blocks] */
+    int32_t *token, *stream, *position, *slot, *parent; /* [max_rows] */
+    int32_t *last;                                      /* [SP_DEVICE_STREAMS] the last token of the prefix */
+    int32_t *from;                                      /* [max_window] of a move */
+    float *x, *sums, *logits, *features;
+    uint16_t *norm, *q, *attended, *active;
+    void *scratch;
+    unsigned char *memory;
+    int32_t *host; /* the rows of a pass, on their way */
+    cudaStream_t queue;
+    sp_cuda_loop *loop;
+};
+
+/* Gives out memory from base on; measures while that is NULL. */
+struct bump {
+    unsigned char *base;
+    size_t used;
+};
+
+template <typename T> static T *take(bump *b, size_t count)
+{
+    T *at = b->base ? reinterpret_cast<T *>(b->base + b->used) : NULL;
+    b->used += sp_round_up(count * sizeof(T), 256);
+    return at;
+}
+
+/* ---- weights ---- */
+
+static sp_status put(const void *to, const void *from, size_t bytes, sp_error *err)
+{
+    SP_CUDA(cudaMemcpy(const_cast<void *>(to), from, bytes, cudaMemcpyHostToDevice), err);
+    return SP_OK;
+}
+
+/* Each place gives out memory in the first walk and fills it in the second; the walks are one function, so that they
+ * cannot differ. */
+struct filler {
+    bump b;
+    uint16_t *staging; /* rows of a matrix on the device, on their way to tiles */
+    size_t largest;
+    sp_error *err;
+};
+
+static sp_status fill_vector(filler *f, const float *from, size_t count, const float **to)
+{
+    *to = NULL;
+    if (!from) return SP_OK;
+    *to = take<float>(&f->b, count);
+    return f->b.base ? put(*to, from, count * sizeof(float), f->err) : SP_OK;
+}
+
+static sp_status fill_matrix(filler *f, const sp_device_matrix *from, sp_cuda_weight *to)
+{
+    if (!from->rows) return SP_OK;
+    if (from->k % 8 != 0)
+        return SP_FAIL(f->err, SP_EUNSUPPORTED, "device: a matrix of %zu inputs; expected a multiple of 8; use "
+                       "--device cpu", from->k);
+    unsigned char *tiles = take<unsigned char>(&f->b, sp_cuda_weight_bytes(from->n, from->k));
+    *to = sp_cuda_weight{tiles, from->n, from->k, sp_cuda_slices(from->n, from->k)};
+    size_t bytes = from->n * from->k * sizeof(uint16_t);
+    if (bytes > f->largest) f->largest = bytes;
+    if (!tiles) return SP_OK;
+    SP_TRY(put(f->staging, from->rows, bytes, f->err));
+    SP_CUDA(sp_cuda_pack(NULL, f->staging, from->n, from->k, tiles), f->err);
+    return SP_OK;
+}
+
+static sp_status fill_table(filler *f, const sp_device_table *from, size_t dim, sp_table *to)
+{
+    *to = sp_table{NULL, from->dtype};
+    if (!from->data) return SP_OK;
+    size_t bytes = from->rows * dim * (from->dtype == SP_F32 ? 4 : 2);
+    unsigned char *memory = take<unsigned char>(&f->b, bytes);
+    to->data = memory;
+    return memory ? put(memory, from->data, bytes, f->err) : SP_OK;
+}
+
+static sp_status fill_block(filler *f, const sp_device_model *m, const sp_device_block *from, block *to)
+{
+    const sp_device_plan *p = &m->plan;
+    size_t q = p->heads * p->head_dim, kv = p->kv_heads * p->head_dim;
+    sp_heads *h = &to->heads;
+    *h = sp_heads{p->heads, p->kv_heads, p->head_dim, NULL, NULL, NULL, NULL, p->layer_norm, p->eps,
+                  m->cosine, m->sine, p->rope_adjacent};
+    SP_TRY(fill_vector(f, from->attention_norm, p->dim, &to->attention_norm));
+    SP_TRY(fill_vector(f, from->ffn_norm, p->dim, &to->ffn_norm));
+    SP_TRY(fill_vector(f, from->q_norm, q, &h->q_norm));
+    SP_TRY(fill_vector(f, from->k_norm, kv, &h->k_norm));
+    SP_TRY(fill_vector(f, from->q_norm_bias, q, &h->q_bias));
+    SP_TRY(fill_vector(f, from->k_norm_bias, kv, &h->k_bias));
+    SP_TRY(fill_matrix(f, &from->qkv, &to->qkv));
+    SP_TRY(fill_matrix(f, &from->o, &to->o));
+    SP_TRY(fill_matrix(f, &from->gate_up, &to->gate_up));
+    return fill_matrix(f, &from->down, &to->down);
+}
+
+static sp_status fill(filler *f, sp_device_model *m, const sp_device_plan *p)
+{
+    size_t angles = (p->n_prefix + p->n_positions) * (p->head_dim / 2);
+    m->embedding.code_row = p->code_row;
+    m->embedding.prefix_lines = p->prefix_lines;
+    SP_TRY(fill_table(f, &p->codes, p->dim, &m->embedding.codes));
+    SP_TRY(fill_table(f, &p->prefix, p->dim, &m->embedding.prefix));
+    SP_TRY(fill_table(f, &p->prefix_position, p->dim, &m->embedding.prefix_position));
+    SP_TRY(fill_vector(f, p->cosine, angles, &m->cosine));
+    SP_TRY(fill_vector(f, p->sine, angles, &m->sine));
+    SP_TRY(fill_vector(f, p->norm, p->dim, &m->norm));
+    SP_TRY(fill_vector(f, p->input_norm, p->dim, &m->input_norm));
+    SP_TRY(fill_vector(f, p->head_bias, p->n_codes, &m->head_bias));
+    SP_TRY(fill_vector(f, p->head_hidden_bias, p->head_hidden.n, &m->head_hidden_bias));
+    SP_TRY(fill_matrix(f, &p->head, &m->head));
+    SP_TRY(fill_matrix(f, &p->head_hidden, &m->head_hidden));
+    for (size_t i = 0; i < p->n_blocks; i++) SP_TRY(fill_block(f, m, &p->blocks[i], &m->blocks[i]));
+    return SP_OK;
+}
+
+static void close_model(sp_device_model *m)
+{
+    if (!m) return;
+    cudaSetDevice(m->device);
+    cudaFree(m->memory);
+    sp_release(m->blocks);
+    sp_release(m);
+}
+
+static sp_status load(sp_device_model *m, const sp_device_plan *plan, filler *f)
+{
+    sp_error *err = f->err;
+    if (plan->head_dim % 2 != 0 || plan->head_dim > 256 || plan->heads / plan->kv_heads > 16)
+        return SP_FAIL(err, SP_EUNSUPPORTED, "device: heads of %zu, %zu of them a key; expected an even number up to "
+                       "256, up to 16; use --device cpu", plan->head_dim, plan->heads / plan->kv_heads);
+    SP_CUDA(cudaSetDevice(m->device), err);
+    SP_TRY(fill(f, m, plan));
+    m->bytes = f->b.used;
+    SP_CUDA(cudaMalloc(&m->memory, m->bytes), err);
+    SP_CUDA(cudaMalloc(&f->staging, f->largest), err);
+    f->b = bump{m->memory, 0};
+    SP_TRY(fill(f, m, plan));
+    SP_CUDA(cudaDeviceSynchronize(), err);
+    return SP_OK;
+}
+
+static sp_status open_model(sp_device_model **out, int device, const sp_device_plan *plan, sp_error *err)
+{
+    *out = NULL;
+    sp_device_model *m = static_cast<sp_device_model *>(sp_alloc(1, sizeof *m));
+    block *blocks = static_cast<block *>(sp_alloc(plan->n_blocks, sizeof *blocks));
+    if (!m || !blocks) {
+        sp_release(m);
+        sp_release(blocks);
+        return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the model");
+    }
+    m->device = device;
+    m->plan = *plan;
+    m->blocks = blocks;
+    filler f = {{NULL, 0}, NULL, 0, err};
+    sp_status status = load(m, plan, &f);
+    cudaFree(f.staging);
+    if (status != SP_OK) {
+        close_model(m);
+        return status;
+    }
+    *out = m;
+    return SP_OK;
+}
+
+static size_t bytes_of_model(const sp_device_model *m) { return m->bytes; }
+
+/* ---- a picture in the making ---- */
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+static size_t sums_of(const sp_cuda_weight *w) { return static_cast<size_t>(w->slices) * w->n; }
+
+/* Floats a row of the largest product, its slices side by side. */
+static size_t largest_sums(const sp_device_model *m)
+{
+    size_t most = larger(sums_of(&m->head), sums_of(&m->head_hidden));
+    for (size_t i = 0; i < m->plan.n_blocks; i++) {
+        const block *b = &m->blocks[i];
+        most = larger(most, larger(larger(sums_of(&b->qkv), sums_of(&b->o)),
+                                   larger(sums_of(&b->gate_up), sums_of(&b->down))));
+    }
+    return most;
+}
+
+static void lay_out(sp_device_context *c, bump *b)
+{
+    const sp_device_plan *p = &c->model->plan;
+    size_t rows = c->max_rows, padded = sp_round_up(p->head_dim, 16);
+    size_t cached = SP_DEVICE_STREAMS * p->kv_heads * padded * c->capacity;
+    for (size_t i = 0; i < p->n_blocks; i++) {
+        c->caches[i].keys = take<uint16_t>(b, cached);
+        c->caches[i].values = take<uint16_t>(b, cached);
+        c->caches[i].capacity = c->capacity;
+        c->caches[i].head_dim = padded;
+    }
+    c->q = take<uint16_t>(b, rows * p->heads * padded);
+    c->kv_bytes = b->used;
+    c->token = take<int32_t>(b, rows);
+    c->stream = take<int32_t>(b, rows);
+    c->position = take<int32_t>(b, rows);
+    c->slot = take<int32_t>(b, rows);
+    c->parent = take<int32_t>(b, rows);
+    c->last = take<int32_t>(b, SP_DEVICE_STREAMS);
+    c->from = take<int32_t>(b, c->max_window);
+    c->x = take<float>(b, rows * p->dim);
+    c->sums = take<float>(b, rows * largest_sums(c->model));
+    c->logits = take<float>(b, rows * p->n_codes);
+    c->features = take<float>(b, rows * p->dim);
+    c->norm = take<uint16_t>(b, rows * p->dim);
+    c->attended = take<uint16_t>(b, rows * p->heads * p->head_dim);
+    c->active = take<uint16_t>(b, rows * larger(p->ffn_dim, p->head_hidden.n));
+    c->scratch =
+        take<unsigned char>(b, sp_cuda_attention_scratch(rows, p->heads, p->head_dim, c->capacity));
+}
+
+static sp_status queue_window(void *state, const sp_cuda_window *window, sp_error *err);
+
+static sp_status open_parts(sp_device_context *c, size_t code_dim, sp_error *err)
+{
+    const sp_device_model *m = c->model;
+    bump b = {NULL, 0};
+    SP_CUDA(cudaSetDevice(m->device), err);
+    SP_CUDA(cudaStreamCreateWithFlags(&c->queue, cudaStreamNonBlocking), err);
+    c->caches = static_cast<sp_cache *>(sp_alloc(m->plan.n_blocks, sizeof *c->caches));
+    if (!c->caches) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the session");
+    lay_out(c, &b);
+    c->bytes = b.used;
+    SP_CUDA(cudaMalloc(&c->memory, c->bytes), err);
+    SP_CUDA(cudaMallocHost(&c->host, 5 * c->max_rows * sizeof *c->host), err);
+    b = bump{c->memory, 0};
+    lay_out(c, &b);
+    /* Padding of heads is zero and stays so, and keys not yet written are numbers. */
+    SP_CUDA(cudaMemsetAsync(c->memory, 0, c->kv_bytes, c->queue), err);
+    sp_cuda_model model = {c, queue_window, c->queue, m->plan.n_codes, m->plan.n_positions, code_dim};
+    c->bytes += sp_cuda_loop_bytes(m->plan.n_codes, m->plan.n_positions, code_dim, c->max_window);
+    return sp_cuda_loop_open(&c->loop, &model, c->max_window, err);
+}
+
+static void close_context(sp_device_context *c)
+{
+    if (!c) return;
+    cudaSetDevice(c->model->device);
+    sp_cuda_loop_close(c->loop);
+    cudaFree(c->memory);
+    cudaFreeHost(c->host);
+    if (c->queue) cudaStreamDestroy(c->queue);
+    sp_release(c->caches);
+    sp_release(c);
+}
+
+static sp_status open_context(sp_device_context **out, const sp_device_model *model, size_t max_window,
+                              size_t code_dim, sp_error *err)
+{
+    *out = NULL;
+    sp_device_context *c = static_cast<sp_device_context *>(sp_alloc(1, sizeof *c));
+    if (!c) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the session");
+    c->model = model;
+    c->max_window = max_window;
+    c->max_rows = SP_DEVICE_STREAMS * max_window;
+    c->capacity = sp_round_up(model->plan.n_prefix + model->plan.n_positions + max_window, 64);
+    sp_status status = open_parts(c, code_dim, err);
+    if (status != SP_OK) {
+        close_context(c);
+        return status;
+    }
+    *out = c;
+    return SP_OK;
+}
+
+static size_t bytes_of_context(const sp_device_context *c) { return c->bytes; }
+static size_t kv_bytes_of_context(const sp_device_context *c) { return c->kv_bytes; }
+
+/* ---- a pass ---- */
+
+static const sp_partial nothing = {NULL, 0, 0};
+
+/* Attention and feed-forward part of a block. *add is what the block before left to be added to x, and what this one
+ * leaves. */
+static cudaError_t queue_block(const sp_device_context *c, size_t index, const sp_rows &rows, size_t n_streams,
+                               size_t n, sp_partial *add)
+{
+    const sp_device_plan *p = &c->model->plan;
+    const block &b = c->model->blocks[index];
+    const sp_cache &cache = c->caches[index];
+    size_t all = n_streams * n;
+    sp_partial y;
+    cudaError_t e = sp_cuda_norm(c->queue, c->x, *add, b.attention_norm, p->eps, all, p->dim, c->norm, NULL);
+    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, b.qkv, c->norm, all, c->sums, &y);
+    if (e == cudaSuccess) e = sp_cuda_heads(c->queue, y, b.heads, rows, cache, all, c->q);
+    if (e == cudaSuccess)
+        e = sp_cuda_attention(c->queue, c->q, b.heads, rows, cache, n_streams, n, c->scratch, c->attended);
+    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, b.o, c->attended, all, c->sums, &y);
+    if (e == cudaSuccess) e = sp_cuda_norm(c->queue, c->x, y, b.ffn_norm, p->eps, all, p->dim, c->norm, NULL);
+    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, b.gate_up, c->norm, all, c->sums, &y);
+    if (e == cudaSuccess) e = sp_cuda_swiglu(c->queue, y, all, p->ffn_dim, c->active);
+    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, b.down, c->active, all, c->sums, add);
+    return e;
+}
+
+/* Logits of rows whose features are in norm. */
+static cudaError_t queue_head(const sp_device_context *c, size_t all, float *logits)
+{
+    const sp_device_model *m = c->model;
+    const uint16_t *inputs = c->norm;
+    sp_partial y;
+    cudaError_t e = cudaSuccess;
+    if (m->head_hidden.tiles) {
+        e = sp_cuda_gemm(c->queue, m->head_hidden, c->norm, all, c->sums, &y);
+        if (e == cudaSuccess)
+            e = sp_cuda_gelu(c->queue, y, m->head_hidden_bias, all, m->head_hidden.n, c->active);
+        inputs = c->active;
+    }
+    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, m->head, inputs, all, c->sums, &y);
+    if (e == cudaSuccess) e = sp_cuda_finish(c->queue, y, m->head_bias, all, m->plan.n_codes, logits);
+    return e;
+}
+
+/* The whole pass over rows that are in device memory; logits and features are device memory, or NULL. */
+static cudaError_t queue_pass(const sp_device_context *c, const sp_rows &rows, size_t n_streams, size_t n,
+                              float *logits, float *features)
+{
+    const sp_device_model *m = c->model;
+    const sp_device_plan *p = &m->plan;
+    size_t all = n_streams * n;
+    sp_partial add = nothing;
+    cudaError_t e = sp_cuda_embed(c->queue, m->embedding, rows, all, p->dim, c->x);
+    if (e == cudaSuccess && m->input_norm)
+        e = sp_cuda_norm(c->queue, c->x, nothing, m->input_norm, p->eps, all, p->dim, NULL, c->x);
+    for (size_t i = 0; e == cudaSuccess && i < p->n_blocks; i++) e = queue_block(c, i, rows, n_streams, n, &add);
+    if (e == cudaSuccess) e = sp_cuda_norm(c->queue, c->x, add, m->norm, p->eps, all, p->dim, c->norm, features);
+    return e == cudaSuccess && logits ? queue_head(c, all, logits) : e;
+}
+
+static sp_rows rows_of(const sp_device_context *c, bool tree)
+{
+    return sp_rows{c->token, c->stream, c->position, c->slot, tree ? c->parent : NULL};
+}
+
+/* The rows of a chain that the loop asks for, two streams or one. */
+__global__ void chain_kernel(const int32_t *first, const int32_t *ids, const int32_t *last, int n_prefix,
+                             int n_positions, int n, int rows, int32_t *token, int32_t *stream, int32_t *position,
+                             int32_t *slot)
+{
+    int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), j = row % n, s = row / n;
+    if (row >= rows) return;
+    bool live = *first + j < n_positions;
+    int at = n_prefix + *first - 1 + j;
+    token[row] = *first + j == 0 ? ~last[s] : ids[j];
+    stream[row] = s;
+    position[row] = live ? at : -1;
+    slot[row] = live ? at : 0;
+}
+
+static sp_status queue_window(void *state, const sp_cuda_window *w, sp_error *err)
+{
+    const sp_device_context *c = static_cast<const sp_device_context *>(state);
+    const sp_device_plan *p = &c->model->plan;
+    size_t n_streams = w->guided ? 2 : 1, all = n_streams * w->n;
+    SP_CUDA(SP_LAUNCH(chain_kernel, sp_blocks(all, 128), 128, 0, c->queue, w->first, w->ids, c->last,
+                      static_cast<int>(p->n_prefix), static_cast<int>(p->n_positions), static_cast<int>(w->n),
+                      static_cast<int>(all), c->token, c->stream, c->position, c->slot), err);
+    SP_CUDA(queue_pass(c, rows_of(c, false), n_streams, w->n, w->logits, NULL), err);
+    return SP_OK;
+}
+
+/* The arrays of a pass in one copy: they lie one after another, each rounded up to 64 rows. */
+static sp_status send_rows(const sp_device_context *c, const sp_device_rows *rows, sp_error *err)
+{
+    size_t all = rows->n_streams * rows->n, bytes = all * sizeof(int32_t);
+    int32_t *host = c->host;
+    for (size_t r = 0; r < all; r++) host[4 * c->max_rows + r] = static_cast<int32_t>(r / rows->n);
+    memcpy(host, rows->token, bytes);
+    memcpy(host + c->max_rows, rows->position, bytes);
+    memcpy(host + 2 * c->max_rows, rows->slot, bytes);
+    if (rows->parent) memcpy(host + 3 * c->max_rows, rows->parent, rows->n * sizeof(int32_t));
+    int32_t *const to[] = {c->token, c->position, c->slot, c->parent, c->stream};
+    for (size_t i = 0; i < 5; i++) {
+        size_t count = i == 3 ? (rows->parent ? rows->n : 0) : all;
+        SP_CUDA(cudaMemcpyAsync(to[i], host + i * c->max_rows, count * sizeof(int32_t), cudaMemcpyHostToDevice,
+                                c->queue), err);
+    }
+    return SP_OK;
+}
+
+static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *logits, float *features, sp_error *err)
+{
+    const sp_device_plan *p = &c->model->plan;
+    size_t all = rows->n_streams * rows->n;
+    if (rows->n < 1 || rows->n > c->max_window || rows->n_streams > SP_DEVICE_STREAMS)
+        return SP_FAIL(err, SP_EBUG, "device: a pass over %zu x %zu rows does not fit", rows->n_streams, rows->n);
+    SP_CUDA(cudaSetDevice(c->model->device), err);
+    SP_TRY(send_rows(c, rows, err));
+    SP_CUDA(queue_pass(c, rows_of(c, rows->parent != NULL), rows->n_streams, rows->n, logits ? c->logits : NULL,
+                       features ? c->features : NULL), err);
+    if (logits)
+        SP_CUDA(cudaMemcpyAsync(logits, c->logits, all * p->n_codes * sizeof(float), cudaMemcpyDeviceToHost, c->queue),
+                err);
+    if (features)
+        SP_CUDA(cudaMemcpyAsync(features, c->features, all * p->dim * sizeof(float), cudaMemcpyDeviceToHost, c->queue),
+                err);
+    SP_CUDA(cudaStreamSynchronize(c->queue), err);
+    return SP_OK;
+}
+
+static sp_status follow(sp_device_context *c, const int32_t *token, size_t n_streams, sp_error *err)
+{
+    SP_CUDA(cudaSetDevice(c->model->device), err);
+    SP_CUDA(cudaMemcpyAsync(c->last, token, n_streams * sizeof *token, cudaMemcpyHostToDevice, c->queue), err);
+    SP_CUDA(cudaStreamSynchronize(c->queue), err);
+    return SP_OK;
+}
+
+static sp_status move(sp_device_context *c, size_t stream, const int32_t *from, size_t first, size_t n, sp_error *err)
+{
+    if (n > c->max_window) return SP_FAIL(err, SP_EBUG, "device: a path of %zu rows cannot stay", n);
+    SP_CUDA(cudaSetDevice(c->model->device), err);
+    SP_CUDA(cudaMemcpyAsync(c->from, from, n * sizeof *from, cudaMemcpyHostToDevice, c->queue), err);
+    for (size_t i = 0; i < c->model->plan.n_blocks; i++)
+        SP_CUDA(sp_cuda_kv_move(c->queue, c->caches[i], c->model->plan.kv_heads, stream, c->from, first, n), err);
+    SP_CUDA(cudaStreamSynchronize(c->queue), err);
+    return SP_OK;
+}
+
+static sp_device_loop loop_of(sp_device_context *c) { return sp_device_loop{sp_cuda_loop_ops(), c->loop}; }
+
+const sp_device_model_ops sp_cuda_models = {open_model,          bytes_of_model, close_model, open_context,
+                                            bytes_of_context,    kv_bytes_of_context, close_context, pass,
+                                            follow,              move,           loop_of};

@@ -1,0 +1,217 @@
+/* The forward pass on a device, over the seam a program uses, against kernels/ref in bf16: windows, prefix, both
+ * streams, trees and what is kept of them; rows have the same bits in every window; faults end in one line. */
+#include "tests/cuda/faults.h"
+#include "unit/transformer_checkpoint.h"
+
+enum { WINDOW = 24, COUNT = 2 * POSITIONS * CODES };
+
+extern const sp_device_ops *sp_device_functions(void);
+
+typedef struct pair {
+    checkpoint file;
+    sp_model_config config;
+    sp_transformer *here, *there;
+} pair;
+
+static void open_pair(pair *p, shape s)
+{
+    p->file = make(s);
+    p->config = config_of(s);
+    SP_TEST_OK(sp_transformer_open(&p->here, &p->config, p->file.tensors, sp_ops_find("ref"), true, err));
+    SP_TEST_OK(sp_transformer_open(&p->there, &p->config, p->file.tensors, sp_device_pack_ops(), true, err));
+    SP_TEST_OK(sp_transformer_use_device(p->there, sp_device_functions()->models, 0, err));
+    assert_true(sp_transformer_device_bytes(p->there) > p->file.total);
+}
+
+static void close_pair(pair *p)
+{
+    sp_transformer_close(p->here);
+    sp_transformer_close(p->there);
+    free_checkpoint(&p->file);
+}
+
+static int32_t token_at(size_t position) { return (int32_t)(position * 31 % CODES); }
+
+/* Logits [2, POSITIONS, CODES] and features [2, POSITIONS, dim] of fixed tokens, by windows of n rows. */
+static void run(const sp_transformer *t, size_t n, float *logits, float *features, size_t dim)
+{
+    sp_context *context;
+    SP_TEST_OK(sp_context_open(&context, t, NULL, WINDOW, err));
+    sp_model model = sp_context_model(context);
+    static const int32_t prompt[] = {3, 1, 4};
+    SP_TEST_OK(model.ops->begin(model.state, &(sp_model_prompt){prompt, 3}, true, NULL, err));
+    int32_t ids[WINDOW];
+    float *window = malloc(2 * WINDOW * CODES * sizeof *window), *states = malloc(2 * WINDOW * dim * sizeof *states);
+    assert_true(window && states);
+    for (size_t first = 0; first < POSITIONS; first += n) {
+        size_t rows = n < POSITIONS - first ? n : POSITIONS - first;
+        for (size_t j = 0; j < rows; j++) ids[j] = first + j ? token_at(first + j - 1) : 0;
+        sp_model_window w = {.first = first, .n = rows, .ids = ids, .logits = window, .features = states};
+        SP_TEST_OK(model.ops->forward(model.state, &w, err));
+        for (size_t s = 0; s < 2; s++) {
+            memcpy(logits + (s * POSITIONS + first) * CODES, window + s * rows * CODES, rows * CODES * sizeof *logits);
+            memcpy(features + (s * POSITIONS + first) * dim, states + s * rows * dim, rows * dim * sizeof *features);
+        }
+    }
+    free(window);
+    free(states);
+    sp_context_close(context);
+}
+
+static double norm_of(const float *x, const float *y, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double difference = (double)x[i] - (y ? (double)y[i] : 0);
+        sum += difference * difference;
+    }
+    return sqrt(sum);
+}
+
+/* Distance of rows, the whole or the worst of them, as a part of their size. */
+static double apart(const float *x, const float *y, size_t rows, size_t width, bool worst)
+{
+    double most = 0;
+    if (!worst) return norm_of(x, y, rows * width) / norm_of(y, NULL, rows * width);
+    for (size_t row = 0; row < rows; row++) most = fmax(most, apart(x + row * width, y + row * width, 1, width, false));
+    return most;
+}
+
+/* The device and ref in bf16 round the same numbers and differ in the order of sums; so neither may be further from
+ * float arithmetic than twice what the other is: in all, and in the worst row. */
+static void matches_reference(void **state)
+{
+    (void)state;
+    static const shape shapes[] = {{64, 3, 4, 176}, {96, 2, 3, 128}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        pair p;
+        open_pair(&p, shapes[i]);
+        sp_transformer *exact;
+        SP_TEST_OK(sp_transformer_open(&exact, &p.config, p.file.tensors, sp_ops_find("ref"), false, err));
+        size_t width[2] = {CODES, shapes[i].dim};
+        const sp_transformer *of[3] = {exact, p.here, p.there};
+        float *out[3][2];
+        for (int t = 0; t < 3; t++) {
+            for (int k = 0; k < 2; k++) out[t][k] = sp_test_alloc(2 * POSITIONS * width[k]);
+            run(of[t], WINDOW, out[t][0], out[t][1], width[1]);
+        }
+        for (int k = 0; k < 4; k++) {
+            double naive = apart(out[1][k % 2], out[0][k % 2], 2 * POSITIONS, width[k % 2], k > 1);
+            double device = apart(out[2][k % 2], out[0][k % 2], 2 * POSITIONS, width[k % 2], k > 1);
+            if (!(device <= 2 * naive && naive <= 2 * device && naive > 0))
+                fail_msg("%s is %.4g from float arithmetic, ref in bf16 %.4g", k % 2 ? "features" : "logits", device,
+                         naive);
+        }
+        for (int t = 0; t < 6; t++) sp_test_free(out[t / 2][t % 2], 2 * POSITIONS * width[t % 2]);
+        sp_transformer_close(exact);
+        close_pair(&p);
+    }
+}
+
+static void windows_have_the_same_bits(void **state)
+{
+    (void)state;
+    enum { DIM = 64 };
+    pair p;
+    open_pair(&p, (shape){DIM, 2, 2, 96});
+    float *plain = sp_test_alloc(COUNT), *windows = sp_test_alloc(COUNT), *states = sp_test_alloc(2 * POSITIONS * DIM);
+    run(p.there, 1, plain, states, DIM);
+    assert_memory_not_equal(plain, plain + CODES, CODES * sizeof *plain);
+    assert_memory_not_equal(plain, plain + COUNT / 2, CODES * sizeof *plain);
+    static const size_t sizes[] = {2, 7, WINDOW};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        run(p.there, sizes[i], windows, states, DIM);
+        if (memcmp(plain, windows, COUNT * sizeof *plain) != 0)
+            fail_msg("windows of %zu have other bits than single rows", sizes[i]);
+    }
+    sp_test_free(plain, COUNT);
+    sp_test_free(windows, COUNT);
+    sp_test_free(states, 2 * POSITIONS * DIM);
+    close_pair(&p);
+}
+
+/* Two branches below the first row; the second, of three tokens, stays. Its rows, and a row after them, have the bits
+ * of a chain of the same tokens. */
+static void trees_and_what_is_kept(void **state)
+{
+    (void)state;
+    enum { FIRST = 5, NODES = 6, DEPTH = 4 };
+    static const int32_t parents[NODES] = {0, 0, 0, 1, 2, 4}, path[DEPTH] = {0, 2, 4, 5};
+    static const int32_t ids[NODES] = {7, 11, 13, 17, 19, 23}, chain[DEPTH + 1] = {7, 13, 19, 23, 29};
+    static const int32_t prompt[] = {3, 1, 4};
+    pair p;
+    open_pair(&p, (shape){64, 2, 2, 96});
+    float of_tree[2 * NODES * CODES], of_chain[2 * (DEPTH + 1) * CODES], after[2 * CODES];
+    for (int tree = 0; tree < 2; tree++) {
+        sp_context *context;
+        SP_TEST_OK(sp_context_open(&context, p.there, NULL, WINDOW, err));
+        sp_model model = sp_context_model(context);
+        SP_TEST_OK(model.ops->begin(model.state, &(sp_model_prompt){prompt, 3}, true, NULL, err));
+        float before[2 * FIRST * CODES];
+        int32_t fed[FIRST];
+        for (size_t i = 0; i < FIRST; i++) fed[i] = token_at(i);
+        SP_TEST_OK(model.ops->forward(model.state, &(sp_model_window){.n = FIRST, .ids = fed, .logits = before}, err));
+        sp_model_window w = {.first = FIRST, .n = tree ? NODES : DEPTH + 1, .ids = tree ? ids : chain,
+                             .parents = tree ? parents : NULL, .logits = tree ? of_tree : of_chain};
+        SP_TEST_OK(model.ops->forward(model.state, &w, err));
+        if (tree) {
+            SP_TEST_OK(model.ops->keep(model.state, FIRST, path, DEPTH, err));
+            w = (sp_model_window){.first = FIRST + DEPTH, .n = 1, .ids = chain + DEPTH, .logits = after};
+            SP_TEST_OK(model.ops->forward(model.state, &w, err));
+        }
+        sp_context_close(context);
+    }
+    for (size_t s = 0; s < 2; s++) {
+        for (size_t j = 0; j < DEPTH; j++)
+            assert_memory_equal(of_tree + (s * NODES + (size_t)path[j]) * CODES,
+                                of_chain + (s * (DEPTH + 1) + j) * CODES, CODES * sizeof *of_tree);
+        assert_memory_equal(after + s * CODES, of_chain + (s * (DEPTH + 1) + DEPTH) * CODES, CODES * sizeof *after);
+    }
+    close_pair(&p);
+}
+
+/* Wherever the device fails, opening and running end in SP_EDEVICE, and everything is given back. */
+static void faults(void **state)
+{
+    (void)state;
+    pair p;
+    open_pair(&p, (shape){64, 1, 2, 64});
+    size_t held = sp_fault_allocations();
+    int failures = 0;
+    for (long calls = 0; calls < 40; calls++) {
+        sp_error error = {0};
+        sp_context *context = NULL;
+        sp_fault_lose(calls);
+        sp_status status = sp_context_open(&context, p.there, NULL, WINDOW, &error);
+        if (status == SP_OK) {
+            sp_model model = sp_context_model(context);
+            static const int32_t prompt[] = {1};
+            status = model.ops->begin(model.state, &(sp_model_prompt){prompt, 1}, true, NULL, &error);
+        }
+        sp_fault_lose(-1);
+        sp_context_close(context);
+        if (status != SP_OK) {
+            assert_int_equal(status, SP_EDEVICE);
+            assert_non_null(strstr(error.message, "--device cpu"));
+            failures++;
+        }
+        assert_int_equal(sp_fault_allocations(), held);
+    }
+    assert_true(failures > 10);
+    sp_fault_memory(1 << 10);
+    sp_error error = {0};
+    sp_context *context = NULL;
+    assert_int_equal(sp_context_open(&context, p.there, NULL, WINDOW, &error), SP_EDEVICE);
+    assert_non_null(strstr(error.message, "out of memory"));
+    sp_fault_memory(0);
+    close_pair(&p);
+    assert_int_equal(sp_fault_allocations(), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matches_reference), cmocka_unit_test(windows_have_the_same_bits),
+        cmocka_unit_test(trees_and_what_is_kept), cmocka_unit_test(faults)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

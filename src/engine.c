@@ -293,7 +293,8 @@ sp_model_info sp_engine_info(const sp_engine *e)
     size_t factor = *c->codec.kind ? (size_t)1 << (c->codec.n_levels - 1) : 0;
     sp_model_info info = {
         .path = e->path, .family = c->family, .codec = c->codec.kind, .dtype = e->bf16 ? "bf16" : "f32",
-        .kernels = e->device ? e->device->name : e->ops->name, .fingerprint = e->fingerprint, .from_text = c->from_text, .n_classes = c->n_classes,
+        .kernels = e->device ? e->device->name : e->ops->name, .fingerprint = e->fingerprint,
+        .from_text = c->from_text, .n_classes = c->n_classes,
         .continuous = sp_engine_continuous(e), .latent_dim = c->latent_dim, .chain_steps = c->diffusion.chain.steps,
         .passes = c->passes,
         .n_codes = c->n_codes, .rows = c->rows, .columns = c->columns,

@@ -10,7 +10,7 @@ static sp_status check(int device, sp_error *err)
     int count = 0, major = 0;
     SP_CUDA(cudaGetDeviceCount(&count), err);
     if (device < 0 || device >= count)
-        return SP_FAIL(err, SP_EDEVICE, "device cuda:%d: there %s %d; expected a number from 0; use --device cuda:0 or "
+        return SP_FAIL(err, SP_EDEVICE, "device cuda:%d: there %s %d of them, counted from 0; use --device cuda:0 or "
                        "cpu", device, count == 1 ? "is" : "are", count);
     SP_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), err);
     if (major < OLDEST)

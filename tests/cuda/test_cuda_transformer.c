@@ -1,5 +1,6 @@
 /* The forward pass on a device, over the seam a program uses, against kernels/ref in bf16: windows, prefix, both
  * streams, trees and what is kept of them; rows have the same bits in every window; faults end in one line. */
+#include "decode/decode.h"
 #include "tests/cuda/faults.h"
 #include "unit/transformer_checkpoint.h"
 
@@ -170,6 +171,50 @@ static void trees_and_what_is_kept(void **state)
     close_pair(&p);
 }
 
+static void draw(sp_decoder *d, sp_context *context, bool loop, const char *rule, size_t window, float cfg_scale)
+{
+    static const int32_t prompt[] = {3, 1, 4};
+    sp_model model = sp_context_model(context);
+    sp_device_loop of_device = sp_context_loop(context);
+    sp_decode_plan plan = {.rule = sp_accept_find(rule), .drafter = sp_drafter_find("left"), .window = window,
+                           .sampling = {7, 1, cfg_scale, 0.5f, 0, 1}, .prompt = {prompt, 3},
+                           .loop = loop ? &of_device : NULL};
+    SP_TEST_OK(sp_decode(d, &model, &plan, err));
+}
+
+/* The picture of pathwise is that of ar, and the loop of the device draws what the host's draws over the same passes,
+ * in as many of them. */
+static void pictures(void **state)
+{
+    (void)state;
+    pair p;
+    sp_context *context;
+    sp_decoder *d[2];
+    int32_t plain[POSITIONS];
+    open_pair(&p, (shape){64, 2, 2, 96});
+    SP_TEST_OK(sp_context_open(&context, p.there, NULL, WINDOW, err));
+    for (int i = 0; i < 2; i++) SP_TEST_OK(sp_decoder_open(&d[i], CODES, 8, 8, sp_ops_find("ref"), WINDOW, err));
+    for (int guided = 0; guided < 2; guided++) {
+        float cfg_scale = guided ? 2 : 1;
+        draw(d[0], context, false, "ar", 1, cfg_scale);
+        memcpy(plain, d[0]->tokens, sizeof plain);
+        for (size_t window = 1; window <= WINDOW; window += 6) {
+            draw(d[0], context, false, "pathwise", window, cfg_scale);
+            draw(d[1], context, true, "pathwise", window, cfg_scale);
+            assert_memory_equal(d[0]->tokens, plain, sizeof plain);
+            assert_memory_equal(d[1]->tokens, plain, sizeof plain);
+            assert_int_equal(d[0]->passes, d[1]->passes);
+            assert_true(window == 1 || d[0]->passes < POSITIONS);
+        }
+        draw(d[0], context, false, "sjd", 6, cfg_scale);
+        draw(d[1], context, true, "sjd", 6, cfg_scale);
+        assert_memory_equal(d[0]->tokens, d[1]->tokens, sizeof plain);
+    }
+    for (int i = 0; i < 2; i++) sp_decoder_close(d[i]);
+    sp_context_close(context);
+    close_pair(&p);
+}
+
 /* Wherever the device fails, opening and running end in SP_EDEVICE, and everything is given back. */
 static void faults(void **state)
 {
@@ -212,6 +257,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_reference), cmocka_unit_test(windows_have_the_same_bits),
-        cmocka_unit_test(trees_and_what_is_kept), cmocka_unit_test(faults)};
+        cmocka_unit_test(trees_and_what_is_kept), cmocka_unit_test(pictures), cmocka_unit_test(faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,8 +42,9 @@ sp_status sp_device_load(const sp_device_ops **out, int number, sp_error *err)
     memcpy(&entry, &symbol, sizeof entry);
     const sp_device_ops *device = symbol ? entry() : NULL;
     if (!device || device->version != SP_DEVICE_VERSION)
-        return SP_FAIL(err, SP_EDEVICE, "device cuda:%d: %s is of version %d; expected %d: install both from one "
-                       "build, or use --device cpu", number, file_name, device ? device->version : 0, SP_DEVICE_VERSION);
+        return SP_FAIL(err, SP_EDEVICE, "device cuda:%d: %s is of version %d; expected %d: install both from "
+                       "one build, or use --device cpu", number, file_name, device ? device->version : 0,
+                       SP_DEVICE_VERSION);
     SP_TRY(device->check(number, err));
     *out = device;
     return SP_OK;

@@ -5,8 +5,8 @@
  *     sp_chain_start(&run, draws ...);                                   // y_0 of every row
  *     sp_chain_run(&(sp_chain_rows_run){.model = model, .pool = pool, .n = n, .row = row, .state = state, ...});
  *
- * With as many rows as threads, and as the model asks, each thread takes rows of its own from the first step to the last,
- * without meeting the others; with fewer, all threads share each step. The bits are the same. */
+ * With as many rows as threads, and as the model asks, each thread takes rows of its own from the first step to the
+ * last, without meeting the others; with fewer, all threads share each step. The bits are the same. */
 #include "acceptance/chain.h"
 #include "base/pool.h"
 #include "model/latent_model.h"

@@ -366,7 +366,8 @@ static void the_host_does_the_rest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts), cmocka_unit_test(one_rule_after_another),
+        cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
+        cmocka_unit_test(one_rule_after_another),
         cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
         cmocka_unit_test(lost_device), cmocka_unit_test(lost_while_opening),
         cmocka_unit_test(no_allocation_in_the_loop),

@@ -48,7 +48,8 @@ static void bench_run(bench *b, const trial *t, uint64_t seed, uint32_t image)
 
 static size_t latents_size(const bench *b) { return b->m.n_positions * b->m.dim * sizeof(float); }
 
-/* Threads, whether they share steps, the room for windows and the pictures before do not change a bit; the seed and the picture do. */
+/* Threads, whether they share steps, the room for windows and the pictures before do not change a bit; the seed and the
+ * picture do. */
 static void the_same_bits(void **state)
 {
     (void)state;

@@ -9,8 +9,8 @@
 
 #include "specular.h"
 
-/* FEWEST_APART: 100 pictures of guidance 1 and 1.5 have a distance of 2 where 2.7 is the limit; it grows with the square
- * root of their number. */
+/* FEWEST_APART: 100 pictures of guidance 1 and 1.5 have a distance of 2 where 2.7 is the limit; it grows with the
+ * square root of their number. */
 enum { LINES = 32, FEWEST_APART = 400 };
 
 static size_t pictures(void)

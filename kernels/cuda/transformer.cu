@@ -345,8 +345,10 @@ static cudaError_t queue_head(const sp_device_context *c, size_t all, float *log
             e = sp_cuda_gelu(c->queue, y, m->head_hidden_bias, all, m->head_hidden.n, c->active);
         inputs = c->active;
     }
-    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, m->head, inputs, all, c->sums, &y);
-    if (e == cudaSuccess) e = sp_cuda_finish(c->queue, y, m->head_bias, all, m->plan.n_codes, logits);
+    /* A product in one slice is the logits, and 16 MB are not copied. */
+    bool whole = m->head.slices == 1 && !m->head_bias;
+    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, m->head, inputs, all, whole ? logits : c->sums, &y);
+    if (e == cudaSuccess && !whole) e = sp_cuda_finish(c->queue, y, m->head_bias, all, m->plan.n_codes, logits);
     return e;
 }
 

@@ -1,0 +1,193 @@
+/* A whole picture on a device, a small transformer and the decode loop together, against the host's loop over the same
+ * transformer on the same device: the tokens and the counts of every rule, whatever the windows were captured for. */
+#include "tests/cuda/device_test.cuh"
+
+extern "C" {
+#include "decode/decode.h"
+}
+#include "kernels/cuda/table.cuh"
+
+enum {
+    DIM = 32, BLOCKS = 2, HEADS = 4, KV_HEADS = 2, HEAD_DIM = 8, FFN = 48, CODES = 70, PREFIX = 3, IDS = 5,
+    COLUMNS = 4, POSITIONS = 16, WINDOW = 8
+};
+
+struct weights {
+    std::vector<uint16_t> qkv, o, gate_up, down;
+    std::vector<float> attention_norm, ffn_norm;
+};
+
+static std::vector<uint16_t> matrix(size_t n, size_t k, uint32_t stream)
+{
+    std::vector<float> values = sp_test_values(n * k, stream);
+    for (float &v : values) v *= 2.0f / sqrtf(static_cast<float>(k));
+    return sp_test_bf16(values);
+}
+
+/* The prompt's ids, then what a model of two streams does with passes of rows in host memory. */
+struct by_rows {
+    sp_device_context *context;
+    const sp_device_model_ops *ops;
+    bool guided;
+};
+
+static const int32_t prefixes[SP_DEVICE_STREAMS][PREFIX] = {{1, 3, 2}, {0, 0, 4}};
+
+static sp_status begin(void *state, const sp_model_prompt *, bool guided, float *, sp_error *err)
+{
+    by_rows *m = static_cast<by_rows *>(state);
+    std::vector<int32_t> token, position;
+    int32_t last[SP_DEVICE_STREAMS];
+    size_t streams = guided ? 2 : 1;
+    m->guided = guided;
+    for (size_t s = 0; s < streams; s++) {
+        for (int32_t i = 0; i + 1 < PREFIX; i++) {
+            token.push_back(~prefixes[s][i]);
+            position.push_back(i);
+        }
+        last[s] = prefixes[s][PREFIX - 1];
+    }
+    sp_device_rows rows = {streams, PREFIX - 1, token.data(), position.data(), position.data(), NULL};
+    SP_TRY(m->ops->pass(m->context, &rows, NULL, NULL, err));
+    return m->ops->follow(m->context, last, streams, err);
+}
+
+static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
+{
+    by_rows *m = static_cast<by_rows *>(state);
+    std::vector<int32_t> token, position;
+    size_t streams = m->guided ? 2 : 1;
+    for (size_t s = 0; s < streams; s++)
+        for (size_t j = 0; j < w->n; j++) {
+            token.push_back(w->first + j == 0 ? ~prefixes[s][PREFIX - 1] : w->ids[j]);
+            position.push_back(static_cast<int32_t>(PREFIX + w->first + j) - 1);
+        }
+    sp_device_rows rows = {streams, w->n, token.data(), position.data(), position.data(), NULL};
+    return m->ops->pass(m->context, &rows, w->logits, NULL, err);
+}
+
+struct fixture {
+    std::vector<float> tables[2], cosine, sine, norm;
+    std::vector<uint16_t> head;
+    weights of_block[BLOCKS];
+    sp_device_model *model;
+    by_rows state;
+
+    fixture() : tables{sp_test_values(CODES * DIM, 1), sp_test_values(IDS * DIM, 2)}, norm(DIM, 1.0f)
+    {
+        const size_t angles = (PREFIX + POSITIONS) * HEAD_DIM / 2;
+        for (size_t i = 0; i < angles; i++) {
+            float angle = static_cast<float>(i / (HEAD_DIM / 2)) / powf(10, static_cast<float>(i % (HEAD_DIM / 2)));
+            cosine.push_back(cosf(angle));
+            sine.push_back(sinf(angle));
+        }
+        sp_device_block blocks[BLOCKS] = {};
+        for (uint32_t i = 0; i < BLOCKS; i++) {
+            weights &w = of_block[i];
+            w.qkv = matrix((HEADS + 2 * KV_HEADS) * HEAD_DIM, DIM, 10 * i + 10);
+            w.o = matrix(DIM, HEADS * HEAD_DIM, 10 * i + 11);
+            w.gate_up = matrix(2 * FFN, DIM, 10 * i + 12);
+            w.down = matrix(DIM, FFN, 10 * i + 13);
+            w.attention_norm.assign(DIM, 1.0f);
+            w.ffn_norm.assign(DIM, 1.0f);
+            blocks[i].attention_norm = w.attention_norm.data();
+            blocks[i].ffn_norm = w.ffn_norm.data();
+            blocks[i].qkv = {w.qkv.data(), (HEADS + 2 * KV_HEADS) * HEAD_DIM, DIM};
+            blocks[i].o = {w.o.data(), DIM, HEADS * HEAD_DIM};
+            blocks[i].gate_up = {w.gate_up.data(), 2 * FFN, DIM};
+            blocks[i].down = {w.down.data(), DIM, FFN};
+        }
+        head = matrix(CODES, DIM, 50);
+        for (uint16_t &h : head) h = sp_f32_to_bf16(2 * sp_bf16_to_f32(h));
+        open(blocks);
+    }
+    void open(const sp_device_block *blocks)
+    {
+        sp_device_plan plan = {};
+        plan.dim = DIM;
+        plan.n_blocks = BLOCKS;
+        plan.heads = HEADS;
+        plan.kv_heads = KV_HEADS;
+        plan.head_dim = HEAD_DIM;
+        plan.ffn_dim = FFN;
+        plan.n_codes = CODES;
+        plan.n_prefix = PREFIX;
+        plan.n_positions = POSITIONS;
+        plan.eps = 1e-5f;
+        plan.prefix_lines = 1;
+        plan.codes = {tables[0].data(), SP_F32, CODES};
+        plan.prefix = {tables[1].data(), SP_F32, IDS};
+        plan.cosine = cosine.data();
+        plan.sine = sine.data();
+        plan.blocks = blocks;
+        plan.norm = norm.data();
+        plan.head = {head.data(), CODES, DIM};
+        sp_error err = {};
+        state.ops = &sp_cuda_models;
+        if (state.ops->open(&model, 0, &plan, &err) != SP_OK) fail_msg("%s", err.message);
+        if (state.ops->context_open(&state.context, model, WINDOW, 1, &err) != SP_OK) fail_msg("%s", err.message);
+    }
+    ~fixture()
+    {
+        state.ops->context_close(state.context);
+        state.ops->close(model);
+    }
+};
+
+static void draw(sp_decoder *d, const sp_model *model, const sp_decode_plan &plan)
+{
+    sp_error err = {};
+    if (sp_decode(d, model, &plan, &err) != SP_OK) fail_msg("%s", err.message);
+}
+
+static void pictures_are_the_hosts(void **)
+{
+    static const char *const rules[] = {"ar", "pathwise", "sjd", "coupled", "gsd"};
+    static const size_t windows[] = {3, 8};
+    static const sp_sampling samplings[] = {{0, 0, 1, 1, 0, 1}, {0, 1, 2, 0.9f, 12, 0.9f}};
+    static const sp_model_ops ops = {begin, forward, NULL};
+    fixture f;
+    sp_model model = {&ops, &f.state, CODES, POSITIONS / COLUMNS, COLUMNS, PREFIX, DIM};
+    sp_device_loop loop = f.state.ops->loop(f.state.context);
+    std::vector<float> codes = sp_test_values(CODES, 90);
+    sp_decoder *here, *there, *plain;
+    sp_error err = {};
+    for (sp_decoder **d : {&here, &there, &plain})
+        if (sp_decoder_open(d, CODES, POSITIONS / COLUMNS, COLUMNS, sp_ops_find("ref"), WINDOW, &err) != SP_OK)
+            fail_msg("%s", err.message);
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+            for (size_t s = 0; s < sizeof samplings / sizeof *samplings; s++) {
+                if (i != 1 && (i + w + s) % 2 != 0) continue;
+                sp_decode_plan plan = {};
+                plan.rule = sp_accept_find(rules[i]);
+                plan.drafter = sp_drafter_find(sp_drafter_names()[(i + w) % 3]);
+                plan.window = windows[w];
+                plan.sampling = samplings[s];
+                plan.sampling.seed = 100 * i + 10 * w + s;
+                plan.relaxation.codes = codes.data();
+                plan.relaxation.code_dim = 1;
+                plan.relaxation.group_size = 5;
+                plan.relaxation.group_delta = 0.3f;
+                plan.relaxation.group_distance = 4;
+                draw(here, &model, plan);
+                plan.loop = &loop;
+                draw(there, &model, plan);
+                assert_memory_equal(here->tokens, there->tokens, POSITIONS * sizeof *here->tokens);
+                assert_memory_equal(here->pass_of_token, there->pass_of_token, POSITIONS * sizeof *here->tokens);
+                assert_int_equal(here->passes, there->passes);
+                if (i > 1) continue;
+                /* One row at a time or many: the same picture. */
+                plan.rule = sp_accept_find("ar");
+                draw(plain, &model, plan);
+                assert_memory_equal(plain->tokens, there->tokens, POSITIONS * sizeof *here->tokens);
+                assert_true(i == 0 || there->passes < plain->passes);
+            }
+    for (sp_decoder *d : {here, there, plain}) sp_decoder_close(d);
+}
+
+int main()
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(pictures_are_the_hosts)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -94,19 +94,15 @@ static const char *unfit(const sp_engine *e, const char *dtype)
     return strcmp(dtype, "f32") == 0 ? "the arithmetic there is bf16" : NULL;
 }
 
-/* auto takes the first device that is there and can run the model, else the processor. */
+/* auto is the processor: the back end of a device becomes the default where it has been measured (docs/CUDA.md). */
 static sp_status find_device(sp_engine *e, const sp_engine_options *o, sp_error *err)
 {
-    sp_error none = {0};
-    bool asked = parse_cuda(o->device, &e->device_number);
-    if (!asked && strcmp(o->device, "auto") != 0) return SP_OK;
+    if (!parse_cuda(o->device, &e->device_number)) return SP_OK;
     const char *why = unfit(e, o->dtype);
-    if (asked && why)
+    if (why)
         return SP_FAIL(err, SP_EUNSUPPORTED, "device '%s': %.300s cannot run there: %s; use --device cpu", o->device,
                        e->path, why);
-    if (why || (!asked && strcmp(o->kernels, "auto") != 0)) return SP_OK;
-    sp_status status = sp_device_load(&e->device, e->device_number, asked ? err : &none);
-    return asked ? status : SP_OK;
+    return sp_device_load(&e->device, e->device_number, err);
 }
 
 static sp_status choose_device(sp_engine *e, const sp_engine_options *o, sp_error *err)

@@ -15,7 +15,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 
 "$program" info --device cuda | grep -q "a GPU.*bf16 arithmetic, cuda kernels"
-"$program" info --device auto | grep -q "cuda kernels"
+"$program" info --device auto | grep -q "runs on      cpu"
 "$program" info --device cpu | grep -q "runs on      cpu"
 "$program" generate -p star -s 1 --device cuda:0 --dry-run | grep -q "bytes: weights [1-9]"
 expect 5 "cuda:9.*--device cuda:0" "$program" generate -p star --device cuda:9

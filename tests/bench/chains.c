@@ -79,8 +79,8 @@ static int measure(sp_session *s, FILE *prompts, size_t window, sp_error *err)
         memset(seen.of, 0, sizeof seen.of);
         sp_request r = sp_request_defaults(s->engine);
         r.prompt = line;
-        sp_chain_plan plan = {.rule = &rule, .window = window, .guidance = {r.cfg_scale, r.temperature},
-                              .draft_init = r.draft_init, .seed = 1 + seen.prompt};
+        sp_chain_plan plan = {.rule = &rule, .window = window, .draft_init = r.draft_init, .seed = 1 + seen.prompt,
+                              .guidance = {.cfg_scale = r.cfg_scale, .temperature = r.temperature}};
         if (sp_session_prompt(s, &r, &plan.prompt, err) || sp_chain_decode(s->chains, &model, &plan, err))
             return fail(err->message);
     }

@@ -356,7 +356,7 @@ static void verify_like_the_host(const tried &t, const sp_sampling &s, size_t v,
     assert_int_equal(record.n_final, n_final);
     assert_int_equal(record.broken, 0);
     double ulp = (10 + static_cast<double>(v) / 8 + 20) / 8388608.0;
-    assert_true(fabs(record.deviation - host.deviation) <= 4 * ulp * LIVE);
+    assert_true(fabs(record.deviation - host.deviation) <= 4 * ulp * static_cast<double>(LIVE));
     std::vector<int32_t> now = d.tokens.read(), drawn = d.drawn.read(), kind = d.kinds.read();
     std::vector<float> recorded = d.laws.read();
     for (size_t j = 0; j < LIVE; j++) {

@@ -153,6 +153,15 @@ class Conversion(unittest.TestCase):
         self.assertNotIn("config.json", left)
         self.assertFalse([name for name in left if name.endswith(".part")])
 
+    def refuses_shapes(self, *shapes):
+        """(name, shape): each tensor of self.weights in a shape that is not its own."""
+        for name, shape in shapes:
+            kept = self.weights[name]
+            self.weights[name] = Fixture(shape, Values().take(product(shape)))
+            self.save_model()
+            self.refused(f"'{name}' is")
+            self.weights[name] = kept
+
     def made(self, name):
         return read_safetensors(os.path.join(self.output, name))
 

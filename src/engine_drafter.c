@@ -61,7 +61,8 @@ static sp_status load(sp_engine *e, sp_error *err)
         status = open_draft(e, &draft, &e->draft_tensors, err);
         atomic_store(&e->draft, draft);
     } else if (!e->latent && !atomic_load(&e->drafter)) {
-        status = sp_eagle_open(&drafter, e->drafter_folder, e->transformer, e->fingerprint, err);
+        status = sp_eagle_open(&drafter, e->drafter_folder, e->transformer, e->tensors, e->ops, e->fingerprint,
+                               err);
         atomic_store(&e->drafter, drafter);
     }
     return status;

@@ -107,9 +107,6 @@ sp_status sp_session_prompt(sp_session *s, const sp_request *r, sp_model_prompt 
 static sp_status open_tree(sp_session *s, sp_error *err)
 {
     size_t window = s->decoder->max_window;
-    if (s->engine->device)
-        return SP_FAIL(err, SP_EUNSUPPORTED, "device %s: a drafting model runs on the processor only; use --device cpu",
-                       s->engine->device->name);
     sp_model model = sp_context_model(s->context);
     if (!s->drafter)
         SP_TRY(sp_eagle_context_open(&s->drafter, atomic_load(&s->engine->drafter), s->pool, window, err));

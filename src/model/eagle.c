@@ -30,8 +30,8 @@ static const sp_family names = {
 };
 
 struct sp_eagle {
-    sp_transformer own; /* one layer, without prefix, norm and head */
-    const sp_transformer *target;
+    sp_transformer own; /* one layer, without prefix and norm; with a head when the target's is on a device */
+    const sp_weight *head;
     sp_tensors *tensors;
 };
 
@@ -99,19 +99,20 @@ static sp_status load(sp_eagle *e, const char *folder, const char *fingerprint, 
     return sp_weights_load_drafter(&e->own, &names, e->tensors, err);
 }
 
-sp_status sp_eagle_open(sp_eagle **out, const char *folder, const sp_transformer *target, const char *fingerprint,
-                        sp_error *err)
+sp_status sp_eagle_open(sp_eagle **out, const char *folder, const sp_transformer *target, const sp_tensors *tensors,
+                        const sp_ops *ops, const char *fingerprint, sp_error *err)
 {
     *out = NULL;
     if (target->config.head != SP_HEAD_LINEAR)
         return SP_FAIL(err, SP_EUNSUPPORTED, "%s: the model's head is an MLP: drafters need a linear one", folder);
     sp_eagle *e = sp_alloc(1, sizeof *e);
     if (!e) return SP_FAIL(err, SP_ENOMEM, "drafter: no memory");
-    e->target = target;
     e->own.config = target->config;
-    e->own.ops = target->ops;
+    e->own.ops = ops;
     e->own.bf16 = target->bf16;
+    e->head = target->device ? &e->own.head : &target->head;
     sp_status status = load(e, folder, fingerprint, err);
+    if (status == SP_OK && target->device) status = sp_weights_load_head(&e->own, target, tensors, err);
     if (status != SP_OK) {
         sp_eagle_close(e);
         return status;
@@ -238,10 +239,9 @@ static void run(sp_eagle_context *c, size_t n)
 
 static void head(sp_eagle_context *c, const float *features, size_t n, float *logits)
 {
-    const sp_transformer *target = c->eagle->target;
-    size_t dim = target->config.dim;
-    target->ops->gemm(c->pool, &target->head, features, dim, n, logits, target->config.n_codes, SP_GEMM_SET,
-                      c->gemm_scratch);
+    const sp_transformer *own = &c->eagle->own;
+    own->ops->gemm(c->pool, c->eagle->head, features, own->config.dim, n, logits, own->config.n_codes, SP_GEMM_SET,
+                   c->gemm_scratch);
 }
 
 static float *node_feature(sp_eagle_context *c, size_t stream, size_t node)

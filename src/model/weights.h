@@ -40,6 +40,9 @@ SP_CHECK sp_status sp_weights_load(sp_transformer *t, const sp_tensors *tensors,
 /* The codes, the join and the layers of a drafter, under the names of family. */
 SP_CHECK sp_status sp_weights_load_drafter(sp_transformer *t, const sp_family *family, const sp_tensors *tensors,
                                            sp_error *err);
+/* The linear head of another transformer, whose tensors these are. */
+SP_CHECK sp_status sp_weights_load_head(sp_transformer *t, const sp_transformer *of, const sp_tensors *tensors,
+                                        sp_error *err);
 void sp_weights_free(sp_transformer *t);
 
 /* One row of a table as floats [width]. */

@@ -13,25 +13,18 @@
  *
  * Order. Inputs ascend by 64 within a slice, and the slices are a function of n and k alone; whoever reads the product
  * adds them in ascending order. The number of rows chooses only how many columns of the tensor cores are in use. */
-#include "kernels/cuda/ops.cuh"
-
-enum {
-    TILE = 16,   /* outputs of a warp */
-    DEPTH = 64,  /* inputs of a stage */
-    WORDS = 4 * SP_WARP, /* uint4 of W in a stage of a warp */
-    X_STRIDE = DEPTH + 8 /* bf16 of a row of x in a stage: rows start 4 banks apart */
-};
+#include "kernels/cuda/gemm.cuh"
 
 size_t sp_cuda_weight_bytes(size_t n, size_t k)
 {
-    return (n + TILE - 1) / TILE * ((k + DEPTH - 1) / DEPTH) * WORDS * sizeof(uint4);
+    return sp_gemm_tiles(n) * sp_gemm_stages(k) * SP_GEMM_WORDS * sizeof(uint4);
 }
 
 /* Enough warps to fill a GPU of today, each with at least 4 stages. */
 int sp_cuda_slices(size_t n, size_t k)
 {
     const size_t enough = 1024, most = 8;
-    size_t tiles = (n + TILE - 1) / TILE, stages = (k + DEPTH - 1) / DEPTH, slices = 1;
+    size_t tiles = sp_gemm_tiles(n), stages = sp_gemm_stages(k), slices = 1;
     while (slices < most && tiles * slices < enough && stages / (2 * slices) >= 4) slices *= 2;
     return static_cast<int>(slices);
 }
@@ -41,12 +34,12 @@ __global__ void pack_kernel(const uint16_t *rows, size_t n, size_t k, size_t sta
 {
     size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= count) return;
-    size_t lane = i % SP_WARP, step = i / SP_WARP % 4, stage = i / WORDS % stages, tile = i / WORDS / stages;
-    size_t g = lane / 4, q = lane % 4;
+    size_t lane = i % SP_WARP, step = i / SP_WARP % 4, g = lane / 4, q = lane % 4;
+    size_t stage = i / SP_GEMM_WORDS % stages, tile = i / SP_GEMM_WORDS / stages;
     uint32_t word[4];
     for (size_t part = 0; part < 4; part++) {
-        size_t output = tile * TILE + g + part % 2 * 8;
-        size_t input = stage * DEPTH + 16 * q + 4 * step + part / 2 * 2;
+        size_t output = tile * SP_GEMM_TILE + g + part % 2 * 8;
+        size_t input = stage * SP_GEMM_DEPTH + 16 * q + 4 * step + part / 2 * 2;
         uint32_t low = output < n && input < k ? rows[output * k + input] : 0;
         uint32_t high = output < n && input + 1 < k ? rows[output * k + input + 1] : 0;
         word[part] = low | high << 16;
@@ -57,108 +50,41 @@ __global__ void pack_kernel(const uint16_t *rows, size_t n, size_t k, size_t sta
 cudaError_t sp_cuda_pack(cudaStream_t stream, const uint16_t *rows, size_t n, size_t k, void *tiles)
 {
     size_t count = sp_cuda_weight_bytes(n, k) / sizeof(uint4);
-    return SP_LAUNCH(pack_kernel, sp_blocks(count, 256), 256, 0, stream, rows, n, k, (k + DEPTH - 1) / DEPTH, count,
+    return SP_LAUNCH(pack_kernel, sp_blocks(count, 256), 256, 0, stream, rows, n, k, sp_gemm_stages(k), count,
                      static_cast<uint4 *>(tiles));
 }
 
-struct gemm_arguments {
-    const uint4 *weights;
-    const uint16_t *x;
-    float *y;
-    size_t n, k, stages, n_rows, y_stride; /* y_stride: floats from a slice to the next */
-};
-
-/* Starts the copy of a stage: this warp's weights, and the block's columns of x; zeros beyond either. */
-template <int ROW_TILES, int WARPS>
-__device__ static inline void fetch(const gemm_arguments &a, size_t tile, size_t stage, size_t end, uint4 *weights,
-                                    uint16_t *x)
+/* y_stride: floats from a slice to the next. */
+template <class S>
+__global__ void SP_BOUNDS(S::threads, 1) gemm_kernel(sp_gemm_arguments a, float *y, size_t y_stride)
 {
-    if (stage < end) {
-        unsigned lane = threadIdx.x % SP_WARP;
-        const uint4 *from = a.weights + (tile * a.stages + stage) * WORDS + lane;
-        bool beyond = tile * TILE >= a.n;
-        for (unsigned step = 0; step < 4; step++)
-            sp_copy_async16(weights + step * SP_WARP + lane, beyond ? a.weights : from + step * SP_WARP, beyond);
-        for (unsigned i = threadIdx.x; i < ROW_TILES * 8 * (DEPTH / 8); i += WARPS * SP_WARP) {
-            unsigned row = i / (DEPTH / 8), column = i % (DEPTH / 8) * 8;
-            size_t input = stage * DEPTH + column;
-            bool zero = row >= a.n_rows || input >= a.k;
-            sp_copy_async16(x + row * X_STRIDE + column, zero ? a.x : a.x + row * a.k + input, zero);
-        }
-    }
-    sp_copy_commit();
-}
-
-template <int ROW_TILES, int WARPS, int STAGES>
-__global__ void SP_BOUNDS(WARPS * SP_WARP, 1) gemm_kernel(gemm_arguments a)
-{
-    const size_t stage_weights = WARPS * WORDS, stage_x = static_cast<size_t>(ROW_TILES) * 8 * X_STRIDE;
-    SP_SHARED(uint4, shared_weights);
-    uint16_t *shared_x = reinterpret_cast<uint16_t *>(shared_weights + STAGES * stage_weights);
-    unsigned warp = threadIdx.x / SP_WARP, lane = threadIdx.x % SP_WARP, g = lane / 4, q = lane % 4;
-    size_t tile = static_cast<size_t>(blockIdx.x) * WARPS + warp, slices = gridDim.y, slice = blockIdx.y;
-    size_t stage = a.stages * slice / slices, end = a.stages * (slice + 1) / slices;
-    uint4 *own_weights = shared_weights + warp * WORDS;
-    for (int ahead = 0; ahead < STAGES - 1; ahead++)
-        fetch<ROW_TILES, WARPS>(a, tile, stage + ahead, end, own_weights + ahead * stage_weights,
-                                shared_x + ahead * stage_x);
-    float sum[ROW_TILES][4] = {};
-    for (int at = 0; stage < end; stage++, at = at + 1 < STAGES ? at + 1 : 0) {
-        sp_copy_wait<STAGES - 2>();
-        __syncthreads(); /* the stage has come for all, and all have left the one before it, which is filled next */
-        int free_stage = at ? at - 1 : STAGES - 1;
-        fetch<ROW_TILES, WARPS>(a, tile, stage + STAGES - 1, end, own_weights + free_stage * stage_weights,
-                                shared_x + free_stage * stage_x);
-        const uint4 *w = own_weights + at * stage_weights + lane;
-        const uint16_t *x = shared_x + at * stage_x + g * X_STRIDE + 16 * q;
-        uint4 words[4] = {w[0], w[SP_WARP], w[2 * SP_WARP], w[3 * SP_WARP]};
+    SP_SHARED(uint4, shared);
+    size_t slices = gridDim.y, slice = blockIdx.y, output = sp_gemm_output<S>();
+    float sum[S::row_tiles][4] = {};
+    sp_gemm_multiply<S>(a, a.stages * slice / slices, a.stages * (slice + 1) / slices, shared, sum);
+    y += slice * y_stride + output;
 #pragma unroll
-        for (int t = 0; t < ROW_TILES; t++) {
-            const uint4 *columns = reinterpret_cast<const uint4 *>(x + t * 8 * X_STRIDE);
-            uint4 pair[2] = {columns[0], columns[1]};
-#pragma unroll
-            for (int step = 0; step < 4; step++) {
-                const uint32_t left[4] = {words[step].x, words[step].y, words[step].z, words[step].w};
-                const uint4 &both = pair[step / 2];
-                const uint32_t right[2] = {step % 2 ? both.z : both.x, step % 2 ? both.w : both.y};
-                sp_mma_bf16(sum[t], left, right);
-            }
-        }
-    }
-    size_t output = tile * TILE + g;
-    float *y = a.y + slice * a.y_stride + output;
-#pragma unroll
-    for (int t = 0; t < ROW_TILES; t++) {
+    for (int t = 0; t < S::row_tiles; t++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            size_t row = static_cast<size_t>(t) * 8 + 2 * q + i % 2, below = i / 2 * 8;
+            size_t row = static_cast<size_t>(t) * 8 + 2 * (threadIdx.x % 4) + i % 2, below = i / 2 * 8;
             if (row < a.n_rows && output + below < a.n) y[row * a.n + below] = sum[t][i];
         }
     }
 }
 
-template <int ROW_TILES, int WARPS, int STAGES>
-static cudaError_t launch(cudaStream_t stream, const gemm_arguments &a, int slices)
-{
-    size_t shared = STAGES * (WARPS * WORDS * sizeof(uint4) + ROW_TILES * 8 * X_STRIDE * sizeof(uint16_t));
-    dim3 grid(sp_blocks(a.n, WARPS * TILE), static_cast<unsigned>(slices));
-    return SP_LAUNCH((gemm_kernel<ROW_TILES, WARPS, STAGES>), grid, WARPS * SP_WARP, shared, stream, a);
-}
-
 cudaError_t sp_cuda_gemm(cudaStream_t stream, const sp_cuda_weight &w, const uint16_t *x, size_t n_rows, float *sums,
                          sp_partial *y)
 {
-    const size_t most = 128;
     *y = sp_partial{sums, w.slices, n_rows * w.n};
-    for (size_t first = 0; first < n_rows; first += most) {
-        size_t left = n_rows - first, rows = left < most ? left : most;
-        gemm_arguments a = {static_cast<const uint4 *>(w.tiles), x + first * w.k, sums + first * w.n, w.n, w.k,
-                            (w.k + DEPTH - 1) / DEPTH, rows, y->stride};
-        cudaError_t error = rows <= 8    ? launch<1, 4, 6>(stream, a, w.slices)
-                            : rows <= 16 ? launch<2, 4, 6>(stream, a, w.slices)
-                            : rows <= 32 ? launch<4, 4, 6>(stream, a, w.slices)
-                            : rows <= 64 ? launch<8, 8, 4>(stream, a, w.slices)
-                                         : launch<16, 8, 4>(stream, a, w.slices);
+    for (size_t first = 0; first < n_rows; first += SP_GEMM_ROWS) {
+        size_t left = n_rows - first, most = SP_GEMM_ROWS, rows = left < most ? left : most;
+        sp_gemm_arguments a = sp_gemm_arguments_of(w, x + first * w.k, rows);
+        cudaError_t error = sp_gemm_choose(rows, [&](auto shape) {
+            using S = decltype(shape);
+            dim3 grid(sp_blocks(a.n, S::outputs), static_cast<unsigned>(w.slices));
+            return SP_LAUNCH(gemm_kernel<S>, grid, S::threads, S::shared, stream, a, sums + first * w.n, y->stride);
+        });
         if (error != cudaSuccess) return error;
     }
     return cudaSuccess;

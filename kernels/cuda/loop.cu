@@ -57,7 +57,7 @@ static size_t lay_out(sp_cuda_picture *p, unsigned char *memory, size_t code_dim
     take(&p->logits, memory, &used, 2 * ring * codes);
     take(&p->laws, memory, &used, ring * codes);
     take(&p->kinds, memory, &used, ring);
-    take(&p->best, memory, &used, ring * sp_cuda_race_slices(codes));
+    take(&p->best, memory, &used, ring * sp_cuda_most_slices(codes));
     take(&p->rows, memory, &used, ring);
     take(&vectors, memory, &used, codes * code_dim);
     take(&group_of, memory, &used, code_dim ? codes : 0);
@@ -201,10 +201,11 @@ static sp_status queue_pass(sp_cuda_loop *loop, size_t n, sp_error *err)
 {
     const sp_cuda_picture *p = &loop->picture;
     cudaStream_t stream = loop->model.stream;
-    sp_cuda_window window = {n, loop->rule.guided, &p->state->fed, p->ids, p->logits};
+    sp_cuda_window window = {n, loop->rule.guided, &p->state->fed, p->ids, p->logits, p, loop->rule, 0};
     SP_CUDA(sp_cuda_place(stream, p, n), err);
     SP_TRY(loop->model.queue(loop->model.state, &window, err));
-    if (loop->rule.test == SP_CUDA_RACE) SP_CUDA(sp_cuda_race(stream, p, n, loop->rule), err);
+    if (window.raced) SP_CUDA(sp_cuda_settle(stream, p, n, loop->rule, window.raced, true), err);
+    else if (loop->rule.test == SP_CUDA_RACE) SP_CUDA(sp_cuda_race(stream, p, n, loop->rule), err);
     else SP_CUDA(sp_cuda_verify(stream, p, n, loop->rule), err);
     SP_CUDA(sp_cuda_commit(stream, p, n), err);
     return SP_OK;

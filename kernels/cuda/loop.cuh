@@ -9,7 +9,7 @@
  * A pass over n rows, the model's part and the rule's, is captured as a graph the first time that many rows are asked
  * for, and after that it is one launch. The graphs serve every picture drawn with the same rule, with or without
  * guidance and sets. All device memory is taken by open; a captured graph takes memory of the host and the driver. */
-#include "kernels/cuda/picture.cuh"
+#include "kernels/cuda/race.cuh"
 
 /* A pass that a model queues: its window begins at position *first and is fed ids [n]. What it is fed at and after
  * position n_positions - first is 0 and its logits are not used. */
@@ -18,11 +18,14 @@ typedef struct sp_cuda_window {
     bool guided;
     const int32_t *first, *ids; /* device memory */
     float *logits;              /* device memory [streams, n, n_codes] */
+    const sp_cuda_picture *picture; /* what the head may race over, by this rule, in place of leaving logits */
+    sp_cuda_rule rule;
+    size_t raced; /* to be set: the slices that sp_cuda_head_race left; 0: there are logits */
 } sp_cuda_window;
 
 typedef struct sp_cuda_model {
     void *state;
-    sp_status (*queue)(void *state, const sp_cuda_window *window, sp_error *err); /* on stream; may be captured */
+    sp_status (*queue)(void *state, sp_cuda_window *window, sp_error *err); /* on stream; may be captured */
     cudaStream_t stream;
     size_t n_codes, n_positions;
     size_t code_dim; /* of the codec, for rules over groups; 0: none */

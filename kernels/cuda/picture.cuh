@@ -59,7 +59,7 @@ typedef struct sp_cuda_picture {
     float *logits;           /* [2, n, n_codes]; the scores take the place of the first */
     float *laws;             /* [ring, n_codes] the law a draft was drawn from, meant when its kind is SP_LAW_ROW */
     int32_t *kinds;          /* [ring] sp_law_kind */
-    unsigned long long *best; /* [ring, slices] of sp_cuda_race */
+    unsigned long long *best; /* [ring, slices] of a race */
     sp_cuda_row *rows;       /* [ring] */
     const float *codes;      /* [n_codes, code_dim] */
     const int32_t *group_of; /* [n_codes] */
@@ -82,8 +82,9 @@ cudaError_t sp_cuda_race(cudaStream_t stream, const sp_cuda_picture *picture, si
 cudaError_t sp_cuda_verify(cudaStream_t stream, const sp_cuda_picture *picture, size_t n, sp_cuda_rule rule);
 cudaError_t sp_cuda_commit(cudaStream_t stream, const sp_cuda_picture *picture, size_t n);
 
-/* Length of a row of best. */
+/* Length of a row of best after sp_cuda_race, and at most, after the race of a head (race.cuh). */
 size_t sp_cuda_race_slices(size_t n_codes);
+size_t sp_cuda_most_slices(size_t n_codes);
 
 /* The rows of a pass over n that stand in the picture. */
 __device__ static inline uint32_t sp_live_rows(const sp_cuda_picture *p, uint32_t n)
@@ -118,17 +119,22 @@ __device__ static inline void sp_load_four(const float *row, uint32_t code, uint
     for (uint32_t i = 0; i < 4; i++) out[i] = code + i < n_codes ? row[code + i] : 0;
 }
 
+/* A score, as op guide has it. */
+__device__ static inline float sp_guide(const sp_cuda_settings *s, bool guided, float conditional, float free_logit)
+{
+    float logit = guided ? fmaf(s->cfg_scale, conditional - free_logit, free_logit) : conditional;
+    return logit * s->inverse_temperature;
+}
+
 /* Four scores of a row from code on, as op guide has them; they take the place of the logits. */
 __device__ static inline void sp_guide_four(const sp_cuda_picture *p, uint32_t n, uint32_t row, bool guided,
                                             uint32_t code, float scores[4])
 {
-    const sp_cuda_settings *s = p->settings;
     float conditional[4], free_logits[4] = {0, 0, 0, 0}, *to = p->logits + static_cast<size_t>(row) * p->n_codes;
     sp_load_four(to, code, p->n_codes, conditional);
     if (guided) sp_load_four(p->logits + static_cast<size_t>(n + row) * p->n_codes, code, p->n_codes, free_logits);
     for (uint32_t i = 0; i < 4; i++) {
-        float logit = guided ? fmaf(s->cfg_scale, conditional[i] - free_logits[i], free_logits[i]) : conditional[i];
-        scores[i] = logit * s->inverse_temperature;
+        scores[i] = sp_guide(p->settings, guided, conditional[i], free_logits[i]);
         if (code + i < p->n_codes) to[code + i] = scores[i];
     }
 }

@@ -1,20 +1,19 @@
 /* The token that the seed draws in each row: argmax of score + Gumbel noise within top-k and top-p (op guide, op gumbel
  * and sp_sample of acceptance/accept.h, with the same bits).
  *
- * race: a block takes SLICE codes of a row: guidance, temperature, noise, the best of them. It is the epilogue of the
- * head: the logits were written a moment ago and lie in the second cache (128 rows of two streams of 16,384 codes are
- * 16 MB), are read once, 16 bytes a thread, and the scores are written over them. Noise is worked out where it is used:
- * Philox and two logarithms in double, about 60 double operations a code. On an H100: 1 + 2 floats a code at 5.5 TB/s
- * against 60 operations at 16 T/s, so bound by the logarithms: 8 us for 128 rows, 1 us or less for 8.
+ * race: a block takes SLICE codes of a row: guidance, temperature, noise, the best of them. The logits were written a
+ * moment ago and lie in the second cache (128 rows of two streams of 16,384 codes are 16 MB), are read once, 16 bytes a
+ * thread, and the scores are written over them. Noise is worked out where it is used: Philox and two logarithms in
+ * double, about 60 double operations a code. On an H100: 1 + 2 floats a code at 5.5 TB/s against 60 operations at 16
+ * T/s, so bound by the logarithms: 8 us for 128 rows, 1 us or less for 8. Where a head allows it, this is the epilogue
+ * of its product instead (head_race.cu).
  *
  * settle: a block a row takes the best of its slices. It is the answer if it is inside the sets by itself, which one
  * look at the scores tells; where it is not, which is as likely as the mass outside the sets, they are worked out and
  * raced over: sets never need sorting. About 3 us, with a row worked out about 15 us. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/cut.cuh"
-#include "kernels/cuda/picture.cuh"
-
-#include "base/gumbel.h"
+#include "kernels/cuda/race.cuh"
 
 static const unsigned SLICE_THREADS = 256, SLICE = 4 * SLICE_THREADS;
 
@@ -23,17 +22,14 @@ size_t sp_cuda_race_slices(size_t n_codes) { return (n_codes + SLICE - 1) / SLIC
 __global__ static void SP_BOUNDS(SLICE_THREADS, 4) race_kernel(sp_cuda_picture p, uint32_t n, bool guided)
 {
     SP_SHARED(unsigned long long, part);
-    const sp_cuda_settings *s = p.settings;
     uint32_t row = blockIdx.y, code = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     if (row == 0 && blockIdx.x == 0 && threadIdx.x == 0) p.state->modelled = sp_clock_ns();
     if (row >= sp_live_rows(&p, n)) return;
     unsigned long long best = 0;
     if (code < p.n_codes) {
-        float scores[4], noise[4] = {0, 0, 0, 0};
+        float scores[4];
         sp_guide_four(&p, n, row, guided, code, scores);
-        if (!s->greedy) sp_gumbel4(s->seed, s->image, p.state->first + row, code / 4, noise);
-        for (uint32_t i = 0; i < 4 && code + i < p.n_codes; i++)
-            best = sp_larger()(best, sp_runner(scores[i] + noise[i], code + i));
+        best = sp_race_four(&p, row, code, scores);
     }
     best = sp_block_fold(best, part, sp_larger());
     if (threadIdx.x == 0) p.best[static_cast<size_t>(row) * gridDim.x + blockIdx.x] = best;
@@ -73,10 +69,12 @@ __device__ static unsigned long long within_sets(const sp_cuda_picture *p, uint3
     return race_within(p, scores, row, threshold, shared->part);
 }
 
-__global__ static void SP_BOUNDS(1024, 1) settle_kernel(sp_cuda_picture p, uint32_t n, uint32_t slices, bool cut)
+__global__ static void SP_BOUNDS(1024, 1)
+settle_kernel(sp_cuda_picture p, uint32_t n, uint32_t slices, bool cut, bool stamp)
 {
     SP_SHARED(sp_cut_shared, shared);
     uint32_t row = blockIdx.x, live = sp_live_rows(&p, n);
+    if (stamp && row == 0 && threadIdx.x == 0) p.state->modelled = sp_clock_ns();
     if (row >= live) return;
     unsigned long long best = 0;
     for (uint32_t i = threadIdx.x; i < slices; i += blockDim.x)
@@ -98,5 +96,12 @@ cudaError_t sp_cuda_race(cudaStream_t stream, const sp_cuda_picture *p, size_t n
     size_t shared = SP_MAX_WARPS * sizeof(unsigned long long);
     cudaError_t error = SP_LAUNCH(race_kernel, dim3(slices, rows), few, shared, stream, *p, rows, rule.guided);
     if (error != cudaSuccess) return error;
-    return SP_LAUNCH(settle_kernel, rows, threads, sizeof(sp_cut_shared), stream, *p, rows, slices, rule.cut);
+    return sp_cuda_settle(stream, p, n, rule, slices, false);
+}
+
+cudaError_t sp_cuda_settle(cudaStream_t stream, const sp_cuda_picture *p, size_t n, sp_cuda_rule rule, size_t slices,
+                           bool stamp)
+{
+    return SP_LAUNCH(settle_kernel, static_cast<uint32_t>(n), sp_row_threads(p->n_codes), sizeof(sp_cut_shared), stream,
+                     *p, static_cast<uint32_t>(n), static_cast<uint32_t>(slices), rule.cut, stamp);
 }

@@ -1,7 +1,7 @@
 # The sources of the CUDA back end, for nvcc and for the emulator of tests/cuda. One operation a file.
 set(SPECULAR_CUDA_SOURCES error activations
   attention embed gemm norms rope transformer table
-  race verify window loop
+  race head_race verify window loop
   conv group_norm self_attention codec
   chains head)
 list(TRANSFORM SPECULAR_CUDA_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

@@ -248,7 +248,7 @@ static void lay_out(sp_device_context *c, bump *b)
         take<unsigned char>(b, sp_cuda_attention_scratch(rows, p->heads, p->head_dim, c->capacity));
 }
 
-static sp_status queue_window(void *state, const sp_cuda_window *window, sp_error *err);
+static sp_status queue_window(void *state, sp_cuda_window *window, sp_error *err);
 
 static sp_status open_parts(sp_device_context *c, size_t code_dim, sp_error *err)
 {
@@ -332,8 +332,8 @@ static cudaError_t queue_block(const sp_device_context *c, size_t index, const s
     return e;
 }
 
-/* Logits of rows whose features are in norm. */
-static cudaError_t queue_head(const sp_device_context *c, size_t all, float *logits)
+/* Logits of rows whose features are in norm, or the race over them, where the loop's window allows it. */
+static cudaError_t queue_head(const sp_device_context *c, size_t all, float *logits, sp_cuda_window *w)
 {
     const sp_device_model *m = c->model;
     const uint16_t *inputs = c->norm;
@@ -345,6 +345,9 @@ static cudaError_t queue_head(const sp_device_context *c, size_t all, float *log
             e = sp_cuda_gelu(c->queue, y, m->head_hidden_bias, all, m->head_hidden.n, c->active);
         inputs = c->active;
     }
+    if (w && sp_cuda_head_can_race(m->head, w->n, w->rule))
+        return e == cudaSuccess ? sp_cuda_head_race(c->queue, m->head, m->head_bias, inputs, w->picture, w->n, w->rule,
+                                                    &w->raced) : e;
     /* A product in one slice is the logits, and 16 MB are not copied. */
     bool whole = m->head.slices == 1 && !m->head_bias;
     if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, m->head, inputs, all, whole ? logits : c->sums, &y);
@@ -352,9 +355,10 @@ static cudaError_t queue_head(const sp_device_context *c, size_t all, float *log
     return e;
 }
 
-/* The whole pass over rows that are in device memory; logits and features are device memory, or NULL. */
+/* The whole pass over rows that are in device memory; logits and features are device memory, or NULL. window is the
+ * loop's, or NULL. */
 static cudaError_t queue_pass(const sp_device_context *c, const sp_rows &rows, size_t n_streams, size_t n,
-                              float *logits, float *features)
+                              float *logits, float *features, sp_cuda_window *window)
 {
     const sp_device_model *m = c->model;
     const sp_device_plan *p = &m->plan;
@@ -365,7 +369,7 @@ static cudaError_t queue_pass(const sp_device_context *c, const sp_rows &rows, s
         e = sp_cuda_norm(c->queue, c->x, nothing, m->input_norm, p->eps, all, p->dim, NULL, c->x);
     for (size_t i = 0; e == cudaSuccess && i < p->n_blocks; i++) e = queue_block(c, i, rows, n_streams, n, &add);
     if (e == cudaSuccess) e = sp_cuda_norm(c->queue, c->x, add, m->norm, p->eps, all, p->dim, c->norm, features);
-    return e == cudaSuccess && logits ? queue_head(c, all, logits) : e;
+    return e == cudaSuccess && logits ? queue_head(c, all, logits, window) : e;
 }
 
 static sp_rows rows_of(const sp_device_context *c, bool tree)
@@ -388,7 +392,7 @@ __global__ void chain_kernel(const int32_t *first, const int32_t *ids, const int
     slot[row] = live ? at : 0;
 }
 
-static sp_status queue_window(void *state, const sp_cuda_window *w, sp_error *err)
+static sp_status queue_window(void *state, sp_cuda_window *w, sp_error *err)
 {
     const sp_device_context *c = static_cast<const sp_device_context *>(state);
     const sp_device_plan *p = &c->model->plan;
@@ -396,7 +400,7 @@ static sp_status queue_window(void *state, const sp_cuda_window *w, sp_error *er
     SP_CUDA(SP_LAUNCH(chain_kernel, sp_blocks(all, 128), 128, 0, c->queue, w->first, w->ids, c->last,
                       static_cast<int>(p->n_prefix), static_cast<int>(p->n_positions), static_cast<int>(w->n),
                       static_cast<int>(all), c->token, c->stream, c->position, c->slot), err);
-    SP_CUDA(queue_pass(c, rows_of(c, false), n_streams, w->n, w->logits, NULL), err);
+    SP_CUDA(queue_pass(c, rows_of(c, false), n_streams, w->n, w->logits, NULL, w), err);
     return SP_OK;
 }
 
@@ -428,7 +432,7 @@ static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *l
     SP_CUDA(cudaSetDevice(c->model->device), err);
     SP_TRY(send_rows(c, rows, err));
     SP_CUDA(queue_pass(c, rows_of(c, rows->parent != NULL), rows->n_streams, rows->n, logits ? c->logits : NULL,
-                       features ? c->features : NULL), err);
+                       features ? c->features : NULL, NULL), err);
     if (logits)
         SP_CUDA(cudaMemcpyAsync(logits, c->logits, all * p->n_codes * sizeof(float), cudaMemcpyDeviceToHost, c->queue),
                 err);

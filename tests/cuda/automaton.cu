@@ -32,7 +32,7 @@ __global__ static void automaton_kernel(sp_automaton_memory m, sp_cuda_window w)
     }
 }
 
-static sp_status queue_pass(void *state, const sp_cuda_window *window, sp_error *err)
+static sp_status queue_pass(void *state, sp_cuda_window *window, sp_error *err)
 {
     const sp_automaton_memory *m = static_cast<const sp_automaton_memory *>(state);
     SP_CUDA(SP_LAUNCH(automaton_kernel, 1, SP_WARP, 0, m->stream, *m, *window), err);

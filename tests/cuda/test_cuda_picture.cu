@@ -2,7 +2,7 @@
  * the picture are NaN, and so is all that is not meant to be read. */
 #include "tests/cuda/device_test.cuh"
 
-#include "kernels/cuda/picture.cuh"
+#include "kernels/cuda/race.cuh"
 
 extern "C" {
 #include "acceptance/accept.h"
@@ -26,7 +26,7 @@ class drawing {
 
     drawing(size_t n_codes, size_t code_dim)
         : logits(2 * RING * n_codes), laws(RING * n_codes), vectors(n_codes * code_dim),
-          best(RING * sp_cuda_race_slices(n_codes)), group_of(n_codes)
+          best(RING * sp_cuda_most_slices(n_codes)), group_of(n_codes)
     {
         picture = {};
         picture.n_codes = static_cast<uint32_t>(n_codes);
@@ -167,6 +167,99 @@ static void race(void **)
             assert_int_equal(rows[LIVE].broken, -1);
             assert_int_equal(d.best.read()[LIVE * sp_cuda_race_slices(v)], 7);
         }
+}
+
+/* A head on the device, and a pass of rows through it in two ways: over logits in memory, and with the race as its
+ * epilogue. */
+struct head_pass {
+    enum { FIRST = 11 };
+    size_t v, k, n, live;
+    const sp_sampling &s;
+    std::vector<uint16_t> inputs;
+    sp_buffer<unsigned char> tiles;
+    sp_buffer<float> bias;
+    sp_cuda_weight head;
+    sp_cuda_rule rule;
+
+    head_pass(size_t v_, size_t k_, size_t n_, size_t live_, const sp_sampling &s_)
+        : v(v_), k(k_), n(n_), live(live_), s(s_), tiles(sp_cuda_weight_bytes(v_, k_)), bias(sp_test_values(v_, 700)),
+          head{tiles.at(), v_, k_, sp_cuda_slices(v_, k_)}, rule(rule_of(SP_CUDA_RACE, s_, v_))
+    {
+        std::vector<float> x = sp_test_values((rule.guided ? 2 : 1) * n * k, 702);
+        for (float &value : x) value *= 4;
+        inputs = sp_test_bf16(x);
+        sp_buffer<uint16_t> rows(sp_test_bf16(sp_test_values(v * k, 701)));
+        SP_TEST_CUDA(sp_cuda_pack(nullptr, rows.at(), v, k, tiles.at()));
+    }
+    void run(drawing &d, bool with_bias, bool fused) const
+    {
+        size_t all = (rule.guided ? 2 : 1) * n, slices = 0;
+        sp_buffer<uint16_t> x(inputs);
+        std::vector<int32_t> drafts(POSITIONS, 3);
+        sp_partial y;
+        d.settings.fill({settings_of(s, v)});
+        d.picture.n_positions = static_cast<uint32_t>(FIRST + live);
+        d.stand(FIRST, static_cast<uint32_t>(FIRST + live - 1), 0);
+        d.tokens.fill(drafts);
+        const float *shift = with_bias ? bias.at() : nullptr;
+        if (fused) {
+            assert_true(sp_cuda_head_can_race(head, n, rule));
+            SP_TEST_CUDA(sp_cuda_head_race(nullptr, head, shift, x.at(), &d.picture, n, rule, &slices));
+            assert_in_range(slices, 1, sp_cuda_most_slices(v));
+            SP_TEST_CUDA(sp_cuda_settle(nullptr, &d.picture, n, rule, slices, true));
+            return;
+        }
+        sp_buffer<float> sums(all * v);
+        SP_TEST_CUDA(sp_cuda_gemm(nullptr, head, x.at(), all, sums.at(), &y));
+        SP_TEST_CUDA(sp_cuda_finish(nullptr, y, shift, all, v, d.logits.at()));
+        SP_TEST_CUDA(sp_cuda_race(nullptr, &d.picture, n, rule));
+    }
+};
+
+/* Tokens, tests of drafts and the scores that sets are cut from: the same bits either way. Without sets, no score is
+ * written; beyond the picture, nothing is. */
+static void head_races_alike(void **)
+{
+    static const size_t counts[] = {1, 2, 5, 16, 33, 64, 128};
+    static const struct { size_t v, k; } shapes[] = {{1, 8}, {63, 40}, {130, 72}, {300, 16}};
+    size_t turn = 0;
+    for (const auto &shape : shapes)
+        for (size_t n : counts)
+            for (size_t i = turn++ % 3; i < sizeof samplings / sizeof *samplings; i += 3) {
+                const sp_sampling &s = samplings[i];
+                if (s.cfg_scale != 1 && n > 64) continue;
+                size_t live = n > 2 ? n - 2 : n;
+                head_pass pass(shape.v, shape.k, n, live, s);
+                drawing apart(shape.v, 1), fused(shape.v, 1);
+                bool with_bias = (turn + i) % 2;
+                if (turn % 4 == 0) pass.inputs[(live - 1) * shape.k] = 0x7FC0;
+                pass.run(apart, with_bias, false);
+                pass.run(fused, with_bias, true);
+                std::vector<sp_cuda_row> a = apart.rows.read(), b = fused.rows.read();
+                for (size_t j = 0; j < live; j++) {
+                    assert_int_equal(b[j].token, a[j].token);
+                    assert_int_equal(b[j].passed, a[j].passed);
+                    assert_int_equal(b[j].broken, turn % 4 == 0 && j == live - 1);
+                }
+                assert_int_equal(b[live].token, -1);
+                std::vector<float> scores = apart.logits.read(), left = fused.logits.read(), untouched(left.size());
+                size_t written = pass.rule.cut ? live * shape.v : 0;
+                memset(untouched.data(), 0xFF, untouched.size() * sizeof(float));
+                sp_test_equal("scores", left.data(), scores.data(), written);
+                sp_test_equal("what is beyond them", &left[written], &untouched[written], left.size() - written);
+                assert_true(fused.state.read()[0].modelled > 0);
+            }
+}
+
+/* The race is over logits in memory where a block has not all of a sum or not all of the rows. */
+static void head_cannot_race(void **)
+{
+    const sp_cuda_weight head = {nullptr, 64, 64, 1}, sliced = {nullptr, 64, 1024, 2};
+    const sp_cuda_rule plain = {SP_CUDA_RACE, false, false, false}, guided = {SP_CUDA_RACE, false, true, true};
+    assert_true(sp_cuda_head_can_race(head, 128, plain) && sp_cuda_head_can_race(head, 64, guided));
+    assert_false(sp_cuda_head_can_race(head, 129, plain) || sp_cuda_head_can_race(head, 65, guided));
+    assert_false(sp_cuda_head_can_race(sliced, 1, plain));
+    assert_false(sp_cuda_head_can_race(head, 1, sp_cuda_rule{SP_CUDA_RATIO, false, false, false}));
 }
 
 /* The first of equal scores, and 0 is equal to -0. */
@@ -416,7 +509,8 @@ static void place(void **)
 
 int main()
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(race), cmocka_unit_test(first_of_equals),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(race), cmocka_unit_test(head_races_alike),
+                                       cmocka_unit_test(head_cannot_race), cmocka_unit_test(first_of_equals),
                                        cmocka_unit_test(rows_are_invariant),
                                        cmocka_unit_test(broken_scores), cmocka_unit_test(verify),
                                        cmocka_unit_test(place)};

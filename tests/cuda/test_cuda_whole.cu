@@ -1,5 +1,6 @@
 /* A whole picture on a device, a small transformer and the decode loop together, against the host's loop over the same
- * transformer on the same device: the tokens and the counts of every rule, whatever the windows were captured for. */
+ * transformer on the same device: the tokens and the counts of every rule, whatever the windows were captured for. The
+ * host's loop reads logits; the device's has the race of ar and pathwise as the epilogue of the head. */
 #include "tests/cuda/device_test.cuh"
 
 extern "C" {
@@ -143,7 +144,7 @@ static void draw(sp_decoder *d, const sp_model *model, const sp_decode_plan &pla
 static void pictures_are_the_hosts(void **)
 {
     static const char *const rules[] = {"ar", "pathwise", "sjd", "coupled", "gsd"};
-    static const size_t windows[] = {3, 8};
+    static const size_t windows[] = {3, 8, 1, 2, 4, 5, 6, 7};
     static const sp_sampling samplings[] = {{0, 0, 1, 1, 0, 1}, {0, 1, 2, 0.9f, 12, 0.9f}};
     static const sp_model_ops ops = {begin, forward, NULL};
     fixture f;
@@ -158,7 +159,8 @@ static void pictures_are_the_hosts(void **)
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
             for (size_t s = 0; s < sizeof samplings / sizeof *samplings; s++) {
-                if (i != 1 && (i + w + s) % 2 != 0) continue;
+                if ((i != 1 || w > 1) && (i + w + s) % 2 != 0) continue;
+                if (i != 1 && w > 1) continue;
                 sp_decode_plan plan = {};
                 plan.rule = sp_accept_find(rules[i]);
                 plan.drafter = sp_drafter_find(sp_drafter_names()[(i + w) % 3]);
@@ -181,7 +183,7 @@ static void pictures_are_the_hosts(void **)
                 plan.rule = sp_accept_find("ar");
                 draw(plain, &model, plan);
                 assert_memory_equal(plain->tokens, there->tokens, POSITIONS * sizeof *here->tokens);
-                assert_true(i == 0 || there->passes < plain->passes);
+                assert_true(i == 0 || w > 1 || there->passes < plain->passes);
             }
     for (sp_decoder *d : {here, there, plain}) sp_decoder_close(d);
 }

@@ -20,7 +20,7 @@ struct stand_in {
     cudaStream_t stream;
 };
 
-static sp_status copy_logits(void *state, const sp_cuda_window *w, sp_error *err)
+static sp_status copy_logits(void *state, sp_cuda_window *w, sp_error *err)
 {
     const stand_in *model = static_cast<const stand_in *>(state);
     size_t bytes = (w->guided ? 2 : 1) * w->n * CODES * sizeof(float);

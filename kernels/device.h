@@ -5,7 +5,7 @@
  *
  *     const sp_device_ops *device;                                       // of libspecular-cuda.so
  *     SP_TRY(device->models->open(&model, number, &plan, err));          // weights; plan is borrowed
- *     SP_TRY(device->models->context_open(&context, model, rows, err));  // KV and scratch of a picture in the making
+ *     SP_TRY(device->models->context_open(&context, model, rows, 0, 1, err));  // KV and scratch of a picture in work
  *     SP_TRY(device->models->pass(context, &rows, logits, NULL, err));
  *
  * Functions fail with SP_EDEVICE when the device has no memory, is lost, or is not there. A model is read-only and
@@ -16,7 +16,7 @@
 #include "kernels/device_loop.h"
 #include "kernels/kernels.h"
 
-enum { SP_DEVICE_VERSION = 1 }; /* of this header; a table of another version is not used */
+enum { SP_DEVICE_VERSION = 2 }; /* of this header; a table of another version is not used */
 
 /* bf16 rows [n, k] in host memory, as the pack of sp_device_pack leaves them; rows NULL: there is none. */
 typedef struct sp_device_matrix {
@@ -70,11 +70,14 @@ typedef struct sp_device_model_ops {
     sp_status (*open)(sp_device_model **out, int device, const sp_device_plan *plan, sp_error *err);
     size_t (*bytes)(const sp_device_model *model); /* of device memory */
     void (*close)(sp_device_model *model);
+    /* max_pictures: in the making at a time. */
     sp_status (*context_open)(sp_device_context **out, const sp_device_model *model, size_t max_window,
-                              size_t code_dim, sp_error *err);
+                              size_t code_dim, size_t max_pictures, sp_error *err);
     size_t (*context_bytes)(const sp_device_context *context);
     size_t (*context_kv_bytes)(const sp_device_context *context);
     void (*context_close)(sp_device_context *context);
+    /* The picture that pass, follow and move are of from now on; at first 0. */
+    void (*select)(sp_device_context *context, size_t picture);
     /* logits [n_streams, n, n_codes] and features [n_streams, n, dim] in host memory, either may be NULL. */
     sp_status (*pass)(sp_device_context *context, const sp_device_rows *rows, float *logits, float *features,
                       sp_error *err);

@@ -1,15 +1,17 @@
 #ifndef SP_DEVICE_LOOP_H
 #define SP_DEVICE_LOOP_H
-/* The decode loop of a picture on a device: what the host tells it, and what it tells the host. The window, its drafts,
- * their laws and what is final live on the device; the host queues passes and follows their records.
+/* The decode loop of one picture or several on a device: what the host tells it, and what it tells the host. Windows,
+ * their drafts, their laws and what is final live on the device; the host queues passes and follows their records.
  *
- *     SP_TRY(loop.ops->begin(loop.state, &picture, err));       // after the model's prefix pass
- *     SP_TRY(loop.ops->pass(loop.state, n, err));               // queues one pass over n rows, any number of times
- *     SP_TRY(loop.ops->poll(loop.state, i, &record, err));      // the i-th pass: its record, or NULL until it is there
- *     SP_TRY(loop.ops->finish(loop.state, tokens, err));        // waits for what is queued; the tokens drawn so far
+ *     SP_TRY(loop.ops->gather(loop.state, 2, err));             // two pictures share the passes that follow
+ *     SP_TRY(loop.ops->begin(loop.state, at, &picture, err));   // picture at of them, after the model's prefix pass
+ *     SP_TRY(loop.ops->pass(loop.state, n, err));               // queues one over n rows of each, any number of times
+ *     SP_TRY(loop.ops->poll(loop.state, at, i, &record, err));  // its i-th pass: the record, NULL until it is there
+ *     SP_TRY(loop.ops->finish(loop.state, at, tokens, err));    // waits for what is queued; its tokens so far
  *
- * A pass that is queued behind the one that completed the picture, or that found scores which are no numbers, does
- * nothing and leaves no record. */
+ * Each picture stands where its own drafts have brought it. One that has not begun, that is complete, or that had
+ * scores which are no numbers takes part in passes and leaves no record; another may begin in its place. All have one
+ * rule, and are alike in whether they have guidance and whether they have sets. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,7 +33,7 @@ typedef struct sp_device_picture {
     const float *codes; /* [n_codes, code_dim] of the codec, for rules over groups; else NULL */
     size_t code_dim, group_size;
     float group_delta, group_distance;
-    const int32_t *group_of; /* [n_codes], or NULL: groups by rank */
+    const int32_t *group_of; /* [n_codes], or NULL: groups by rank. The same for all pictures that pass together */
 } sp_device_picture;
 
 /* One pass that is done. */
@@ -47,15 +49,18 @@ typedef struct sp_device_record {
 
 typedef struct sp_device_loop_ops {
     bool (*knows)(const char *rule); /* whether a rule has a form for the device */
-    sp_status (*begin)(void *state, const sp_device_picture *picture, sp_error *err);
+    sp_status (*gather)(void *state, size_t n_pictures, sp_error *err);
+    sp_status (*begin)(void *state, size_t at, const sp_device_picture *picture, sp_error *err);
     sp_status (*pass)(void *state, size_t n, sp_error *err);
-    sp_status (*poll)(void *state, size_t index, const sp_device_record **record, sp_error *err);
-    sp_status (*finish)(void *state, int32_t *tokens, sp_error *err);
+    sp_status (*poll)(void *state, size_t at, size_t index, const sp_device_record **record, sp_error *err);
+    sp_status (*finish)(void *state, size_t at, int32_t *tokens, sp_error *err); /* tokens may be NULL */
 } sp_device_loop_ops;
 
 typedef struct sp_device_loop {
     const sp_device_loop_ops *ops;
     void *state;
+    size_t max_pictures;
+    size_t max_rows; /* of a pass, of all pictures together, in one stream */
 } sp_device_loop;
 
 #endif

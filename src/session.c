@@ -24,7 +24,7 @@ static sp_status open_codes(sp_session *s, sp_error *err)
     sp_engine *e = s->engine;
     const sp_model_config *c = &e->config;
     SP_TRY(sp_decoder_open(&s->decoder, c->n_codes, c->rows, c->columns, e->ops, sp_session_window(e), err));
-    return sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, err);
+    return sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, 1, err);
 }
 
 static sp_status open_parts(sp_session *s, sp_error *err)

@@ -19,8 +19,7 @@ enum {
     SP_GEMM_DEPTH = 64,  /* inputs of a stage */
     SP_GEMM_WORDS = 4 * SP_WARP, /* uint4 of W in a stage of a warp */
     SP_GEMM_STRIDE = SP_GEMM_DEPTH + 8, /* bf16 of a row of x in a stage: rows start 4 banks apart */
-    SP_GEMM_ROWS = 128,  /* most rows of a launch */
-    SP_GEMM_LEAST_OUTPUTS = 64 /* of a block of any shape */
+    SP_GEMM_ROWS = 128   /* most rows of a launch */
 };
 
 static inline size_t sp_gemm_tiles(size_t n) { return (n + SP_GEMM_TILE - 1) / SP_GEMM_TILE; }
@@ -35,7 +34,6 @@ struct sp_gemm_arguments {
 template <int ROW_TILES, int WARPS, int STAGES> struct sp_gemm_shape {
     static constexpr int row_tiles = ROW_TILES, warps = WARPS, stages = STAGES, threads = WARPS * SP_WARP;
     static constexpr int rows = 8 * ROW_TILES, outputs = WARPS * SP_GEMM_TILE;
-    static_assert(outputs >= SP_GEMM_LEAST_OUTPUTS, "memory is taken for no more blocks");
     static constexpr size_t stage_weights = WARPS * SP_GEMM_WORDS;                          /* uint4 */
     static constexpr size_t stage_x = static_cast<size_t>(8 * ROW_TILES) * SP_GEMM_STRIDE; /* bf16 */
     static constexpr size_t shared = STAGES * (stage_weights * sizeof(uint4) + stage_x * sizeof(uint16_t));

@@ -44,22 +44,25 @@ __device__ static void load_four(const float *logits, uint32_t row, uint32_t at,
 
 template <class S>
 __global__ static void SP_BOUNDS(S::threads, 1)
-head_race_kernel(sp_gemm_arguments a, const float *bias, sp_cuda_picture p, uint32_t n, sp_cuda_rule rule)
+head_race_kernel(sp_gemm_arguments a, const float *bias, sp_cuda_picture pictures, uint32_t n, sp_cuda_rule rule)
 {
     constexpr uint32_t quads = S::outputs / 4; /* of a row: half a warp or a whole one */
+    static_assert(S::outputs >= SP_CUDA_LEAST_SLICE, "memory is taken for no more blocks");
     static_assert(S::rows * STRIDE<S> * sizeof(float) <= S::shared, "logits take the place of the stages");
     SP_SHARED(uint4, shared);
     float *logits = reinterpret_cast<float *>(shared), sum[S::row_tiles][4] = {};
     sp_gemm_multiply<S>(a, 0, a.stages, shared, sum);
     lay_out<S>(sum, logits);
-    uint32_t live = sp_live_rows(&p, n), at = threadIdx.x % quads * 4, code = blockIdx.x * S::outputs + at;
-    for (uint32_t i = threadIdx.x; i / SP_WARP * SP_WARP < live * quads; i += S::threads) {
-        uint32_t row = i / quads;
+    uint32_t rows = pictures.n_pictures * n, at = threadIdx.x % quads * 4, code = blockIdx.x * S::outputs + at;
+    for (uint32_t i = threadIdx.x; i / SP_WARP * SP_WARP < rows * quads; i += S::threads) {
+        uint32_t of_all = i / quads, row = of_all % n;
+        sp_cuda_picture p = sp_picture_at(pictures, of_all < rows ? of_all / n : 0, n);
+        bool live = of_all < rows && row < sp_live_rows(&p, n);
         unsigned long long best = 0;
-        if (row < live && code < p.n_codes) {
+        if (live && code < p.n_codes) {
             float conditional[4], free_logits[4] = {0, 0, 0, 0}, scores[4];
-            load_four<S>(logits, row, at, bias, code, p.n_codes, conditional);
-            if (rule.guided) load_four<S>(logits, n + row, at, bias, code, p.n_codes, free_logits);
+            load_four<S>(logits, of_all, at, bias, code, p.n_codes, conditional);
+            if (rule.guided) load_four<S>(logits, rows + of_all, at, bias, code, p.n_codes, free_logits);
             for (uint32_t j = 0; j < 4; j++)
                 scores[j] = sp_guide(p.settings, rule.guided, conditional[j], free_logits[j]);
             for (uint32_t j = 0; rule.cut && j < 4 && code + j < p.n_codes; j++)
@@ -68,21 +71,19 @@ head_race_kernel(sp_gemm_arguments a, const float *bias, sp_cuda_picture p, uint
         }
         for (int step = quads / 2; step > 0; step /= 2)
             best = sp_larger()(best, __shfl_xor_sync(0xFFFFFFFFu, best, step));
-        if (row < live && at == 0) p.best[static_cast<size_t>(row) * gridDim.x + blockIdx.x] = best;
+        if (live && at == 0) p.best[static_cast<size_t>(row) * gridDim.x + blockIdx.x] = best;
     }
 }
 
-size_t sp_cuda_most_slices(size_t n_codes) { return (n_codes + SP_GEMM_LEAST_OUTPUTS - 1) / SP_GEMM_LEAST_OUTPUTS; }
-
-bool sp_cuda_head_can_race(const sp_cuda_weight &head, size_t n, sp_cuda_rule rule)
+bool sp_cuda_head_can_race(const sp_cuda_weight &head, size_t rows, sp_cuda_rule rule)
 {
-    return rule.test == SP_CUDA_RACE && head.slices == 1 && (rule.guided ? 2 : 1) * n <= SP_GEMM_ROWS;
+    return rule.test == SP_CUDA_RACE && head.slices == 1 && (rule.guided ? 2 : 1) * rows <= SP_GEMM_ROWS;
 }
 
 cudaError_t sp_cuda_head_race(cudaStream_t stream, const sp_cuda_weight &head, const float *bias, const uint16_t *x,
                               const sp_cuda_picture *p, size_t n, sp_cuda_rule rule, size_t *slices)
 {
-    size_t rows = (rule.guided ? 2 : 1) * n;
+    size_t rows = (rule.guided ? 2 : 1) * p->n_pictures * n;
     sp_gemm_arguments a = sp_gemm_arguments_of(head, x, rows);
     return sp_gemm_choose(rows, [&](auto shape) {
         using S = decltype(shape);

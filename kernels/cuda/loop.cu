@@ -7,11 +7,12 @@ extern "C" {
 
 struct sp_cuda_loop {
     sp_cuda_model model;
-    sp_cuda_picture picture;
-    size_t max_window, n_queued;
+    sp_cuda_picture picture; /* the first of those that pass together */
+    size_t max_window, max_pictures, max_rows;
+    bool begun;               /* one of them has begun, with this rule */
     sp_cuda_rule rule;        /* of the graphs */
     cudaGraphExec_t *graphs;  /* [max_window + 1] by rows; NULL: not captured yet */
-    unsigned char *device;    /* everything of the picture */
+    unsigned char *device;    /* everything of the pictures */
     unsigned char *host;      /* records and tokens, where the device writes them */
 };
 
@@ -43,22 +44,25 @@ template <typename T> static void take(T **out, unsigned char *memory, size_t *u
     *used += (count * sizeof(T) + 255) / 256 * 256;
 }
 
-static size_t lay_out(sp_cuda_picture *p, unsigned char *memory, size_t code_dim)
+static size_t lay_out(sp_cuda_loop *loop, unsigned char *memory)
 {
-    size_t used = 0, ring = p->ring, codes = p->n_codes, positions = p->n_positions;
+    sp_cuda_picture *p = &loop->picture;
+    size_t used = 0, rows = loop->max_rows, pictures = loop->max_pictures, positions = pictures * p->n_positions;
+    size_t codes = p->n_codes, code_dim = loop->model.code_dim;
     sp_cuda_settings *settings;
     int32_t *starts, *group_of;
     float *vectors;
-    take(&settings, memory, &used, 1);
-    take(&p->state, memory, &used, 1);
+    take(&settings, memory, &used, pictures);
+    take(&p->state, memory, &used, pictures);
     take(&starts, memory, &used, positions);
     take(&p->tokens, memory, &used, positions);
-    take(&p->ids, memory, &used, ring);
-    take(&p->logits, memory, &used, 2 * ring * codes);
-    take(&p->laws, memory, &used, ring * codes);
-    take(&p->kinds, memory, &used, ring);
-    take(&p->best, memory, &used, ring * sp_cuda_most_slices(codes));
-    take(&p->rows, memory, &used, ring);
+    take(&p->fed, memory, &used, pictures);
+    take(&p->ids, memory, &used, rows);
+    take(&p->logits, memory, &used, 2 * rows * codes);
+    take(&p->laws, memory, &used, rows * codes);
+    take(&p->kinds, memory, &used, rows);
+    take(&p->best, memory, &used, rows * sp_cuda_most_slices(codes));
+    take(&p->rows, memory, &used, rows);
     take(&vectors, memory, &used, codes * code_dim);
     take(&group_of, memory, &used, code_dim ? codes : 0);
     p->settings = settings;
@@ -68,43 +72,56 @@ static size_t lay_out(sp_cuda_picture *p, unsigned char *memory, size_t code_dim
     return used;
 }
 
-static size_t lay_out_host(sp_cuda_picture *p, unsigned char *memory)
+static size_t lay_out_host(sp_cuda_loop *loop, unsigned char *memory)
 {
-    size_t used = 0;
-    take(&p->records, memory, &used, p->n_positions);
-    take(&p->drawn, memory, &used, p->n_positions);
+    sp_cuda_picture *p = &loop->picture;
+    size_t used = 0, positions = loop->max_pictures * p->n_positions;
+    take(&p->records, memory, &used, positions);
+    take(&p->drawn, memory, &used, positions);
     return used;
 }
 
-static sp_cuda_picture picture_of(size_t n_codes, size_t n_positions, size_t max_window)
+/* From about 300 rows of two streams on a pass of an H100 is bound by its multiplications, and no window pays for
+ * itself that brings less than a token a row; a thousand leave every window a few rows beyond that. */
+size_t sp_cuda_loop_rows(size_t max_window, size_t max_pictures)
 {
-    sp_cuda_picture p = {};
-    p.n_codes = static_cast<uint32_t>(n_codes);
-    p.n_positions = static_cast<uint32_t>(n_positions);
-    p.ring = static_cast<uint32_t>(max_window);
-    return p;
+    const size_t enough = 1024;
+    size_t all = max_pictures * max_window, least = max_pictures > enough ? max_pictures : enough;
+    return all < least ? all : least;
 }
 
-size_t sp_cuda_loop_bytes(size_t n_codes, size_t n_positions, size_t code_dim, size_t max_window)
+static sp_cuda_loop loop_for(const sp_cuda_model *model, size_t max_window, size_t max_pictures)
 {
-    sp_cuda_picture p = picture_of(n_codes, n_positions, max_window);
-    return lay_out(&p, NULL, code_dim);
+    sp_cuda_loop loop = {};
+    loop.model = *model;
+    loop.max_window = max_window;
+    loop.max_pictures = max_pictures;
+    loop.max_rows = sp_cuda_loop_rows(max_window, max_pictures);
+    loop.picture.n_codes = static_cast<uint32_t>(model->n_codes);
+    loop.picture.n_positions = static_cast<uint32_t>(model->n_positions);
+    return loop;
+}
+
+size_t sp_cuda_loop_bytes(const sp_cuda_model *model, size_t max_window, size_t max_pictures)
+{
+    sp_cuda_loop loop = loop_for(model, max_window, max_pictures);
+    return lay_out(&loop, NULL);
 }
 
 static sp_status allocate(sp_cuda_loop *loop, sp_error *err)
 {
-    sp_cuda_picture *p = &loop->picture;
-    size_t bytes = lay_out(p, NULL, loop->model.code_dim), host_bytes = lay_out_host(p, NULL);
+    size_t bytes = lay_out(loop, NULL), host_bytes = lay_out_host(loop, NULL);
     loop->graphs = static_cast<cudaGraphExec_t *>(sp_alloc(loop->max_window + 1, sizeof *loop->graphs));
     if (!loop->graphs) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the loop");
     SP_CUDA(cudaMalloc(&loop->device, bytes), err);
     SP_CUDA(cudaHostAlloc(&loop->host, host_bytes, cudaHostAllocMapped), err);
-    lay_out(p, loop->device, loop->model.code_dim);
-    lay_out_host(p, loop->host);
+    lay_out(loop, loop->device);
+    lay_out_host(loop, loop->host);
     return SP_OK;
 }
 
-sp_status sp_cuda_loop_open(sp_cuda_loop **out, const sp_cuda_model *model, size_t max_window, sp_error *err)
+sp_status sp_cuda_loop_open(sp_cuda_loop **out, const sp_cuda_model *model, size_t max_window, size_t max_pictures,
+                            sp_error *err)
 {
     *out = NULL;
     if (model->n_codes > SP_CUDA_MAX_CODES)
@@ -112,9 +129,7 @@ sp_status sp_cuda_loop_open(sp_cuda_loop **out, const sp_cuda_model *model, size
                        SP_CUDA_MAX_CODES);
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(sp_alloc(1, sizeof *loop));
     if (!loop) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the loop");
-    loop->model = *model;
-    loop->max_window = max_window;
-    loop->picture = picture_of(model->n_codes, model->n_positions, max_window);
+    *loop = loop_for(model, max_window, max_pictures);
     sp_status status = allocate(loop, err);
     if (status != SP_OK) {
         sp_cuda_loop_close(loop);
@@ -177,31 +192,59 @@ static sp_status upload_groups(sp_cuda_loop *loop, const sp_device_picture *from
     return upload(loop, p->group_of, from->group_of, p->n_codes * sizeof(int32_t), err);
 }
 
-static sp_status begin(void *state, const sp_device_picture *from, sp_error *err)
+/* Graphs hold the number of pictures and the lengths of their rings. A picture that has not begun is complete. */
+static sp_status gather(void *state, size_t n_pictures, sp_error *err)
+{
+    sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
+    sp_cuda_picture *p = &loop->picture;
+    if (n_pictures < 1 || n_pictures > loop->max_pictures)
+        return SP_FAIL(err, SP_EBUG, "device: a batch of %zu pictures; at most %zu", n_pictures, loop->max_pictures);
+    if (p->n_pictures != n_pictures) drop_graphs(loop);
+    size_t each = loop->max_rows / n_pictures;
+    p->n_pictures = static_cast<uint32_t>(n_pictures);
+    p->ring = static_cast<uint32_t>(each < loop->max_window ? each : loop->max_window);
+    loop->begun = false;
+    sp_cuda_state complete = {};
+    complete.first = p->n_positions;
+    for (size_t i = 0; i < n_pictures; i++) SP_TRY(upload(loop, p->state + i, &complete, sizeof complete, err));
+    return SP_OK;
+}
+
+static sp_status choose_rule(sp_cuda_loop *loop, sp_cuda_rule rule, sp_error *err)
+{
+    const sp_cuda_rule &old = loop->rule;
+    bool same =
+        rule.test == old.test && rule.couple == old.couple && rule.guided == old.guided && rule.cut == old.cut;
+    if (loop->begun && !same) return SP_FAIL(err, SP_EBUG, "device: pictures of a batch differ in their rule");
+    if (!same) drop_graphs(loop);
+    loop->rule = rule;
+    return SP_OK;
+}
+
+static sp_status begin(void *state, size_t at, const sp_device_picture *from, sp_error *err)
 {
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
     const sp_cuda_picture *p = &loop->picture;
     const named_rule *named = find(from->rule);
     if (!named) return SP_FAIL(err, SP_EBUG, "device: there is no rule '%s'", from->rule);
+    if (at >= p->n_pictures) return SP_FAIL(err, SP_EBUG, "device: picture %zu of %u", at, p->n_pictures);
     sp_cuda_settings settings = settings_of(from, p->n_codes);
-    sp_cuda_rule rule = {named->test, named->couple, from->cfg_scale != 1.0f, settings.top_k || settings.top_p < 1.0f};
-    const sp_cuda_rule &old = loop->rule;
-    if (rule.test != old.test || rule.couple != old.couple || rule.guided != old.guided || rule.cut != old.cut)
-        drop_graphs(loop);
-    loop->rule = rule;
-    loop->n_queued = 0;
-    memset(p->records, 0, p->n_positions * sizeof *p->records);
-    SP_CUDA(cudaMemsetAsync(p->state, 0, sizeof *p->state, loop->model.stream), err);
-    SP_TRY(upload(loop, p->settings, &settings, sizeof settings, err));
-    SP_TRY(upload(loop, p->starts, from->starts, p->n_positions * sizeof(int32_t), err));
-    return rule.test == SP_CUDA_GROUP ? upload_groups(loop, from, err) : SP_OK;
+    bool cut = settings.top_k || settings.top_p < 1.0f, first = !loop->begun;
+    SP_TRY(choose_rule(loop, {named->test, named->couple, from->cfg_scale != 1.0f, cut}, err));
+    loop->begun = true;
+    size_t positions = at * p->n_positions;
+    memset(p->records + positions, 0, p->n_positions * sizeof *p->records);
+    SP_CUDA(cudaMemsetAsync(p->state + at, 0, sizeof *p->state, loop->model.stream), err);
+    SP_TRY(upload(loop, p->settings + at, &settings, sizeof settings, err));
+    SP_TRY(upload(loop, p->starts + positions, from->starts, p->n_positions * sizeof(int32_t), err));
+    return first && named->test == SP_CUDA_GROUP ? upload_groups(loop, from, err) : SP_OK;
 }
 
 static sp_status queue_pass(sp_cuda_loop *loop, size_t n, sp_error *err)
 {
     const sp_cuda_picture *p = &loop->picture;
     cudaStream_t stream = loop->model.stream;
-    sp_cuda_window window = {n, loop->rule.guided, &p->state->fed, p->ids, p->logits, p, loop->rule, 0};
+    sp_cuda_window window = {p->n_pictures, n, loop->rule.guided, p->fed, p->ids, p->logits, p, loop->rule, 0};
     SP_CUDA(sp_cuda_place(stream, p, n), err);
     SP_TRY(loop->model.queue(loop->model.state, &window, err));
     if (window.raced) SP_CUDA(sp_cuda_settle(stream, p, n, loop->rule, window.raced, true), err);
@@ -229,11 +272,11 @@ static sp_status capture(sp_cuda_loop *loop, size_t n, sp_error *err)
 static sp_status pass(void *state, size_t n, sp_error *err)
 {
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
-    if (n < 1 || n > loop->max_window || loop->n_queued >= loop->picture.n_positions)
-        return SP_FAIL(err, SP_EBUG, "device: pass %zu over %zu rows does not fit", loop->n_queued, n);
+    if (n < 1 || n > loop->picture.ring || !loop->begun)
+        return SP_FAIL(err, SP_EBUG, "device: a pass over %zu rows of %u pictures does not fit", n,
+                       loop->picture.n_pictures);
     if (!loop->graphs[n]) SP_TRY(capture(loop, n, err));
     SP_CUDA(cudaGraphLaunch(loop->graphs[n], loop->model.stream), err);
-    loop->n_queued++;
     return SP_OK;
 }
 
@@ -243,10 +286,10 @@ static bool is_done(const sp_device_record *record, size_t index)
 }
 
 /* A stream that has nothing left to do has written every record, or is lost. */
-static sp_status poll(void *state, size_t index, const sp_device_record **record, sp_error *err)
+static sp_status poll(void *state, size_t of, size_t index, const sp_device_record **record, sp_error *err)
 {
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
-    const sp_device_record *at = &loop->picture.records[index];
+    const sp_device_record *at = &loop->picture.records[of * loop->picture.n_positions + index];
     *record = is_done(at, index) ? at : NULL;
     if (*record) return SP_OK;
     cudaError_t error = cudaStreamQuery(loop->model.stream);
@@ -257,16 +300,17 @@ static sp_status poll(void *state, size_t index, const sp_device_record **record
     return SP_OK;
 }
 
-static sp_status finish(void *state, int32_t *tokens, sp_error *err)
+static sp_status finish(void *state, size_t at, int32_t *tokens, sp_error *err)
 {
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
     SP_CUDA(cudaStreamSynchronize(loop->model.stream), err);
-    if (tokens) memcpy(tokens, loop->picture.drawn, loop->picture.n_positions * sizeof *tokens);
+    size_t positions = loop->picture.n_positions;
+    if (tokens) memcpy(tokens, loop->picture.drawn + at * positions, positions * sizeof *tokens);
     return SP_OK;
 }
 
-const sp_device_loop_ops *sp_cuda_loop_ops(void)
+sp_device_loop sp_cuda_loop_of(sp_cuda_loop *loop)
 {
-    static const sp_device_loop_ops ops = {knows, begin, pass, poll, finish};
-    return &ops;
+    static const sp_device_loop_ops ops = {knows, gather, begin, pass, poll, finish};
+    return sp_device_loop{&ops, loop, loop->max_pictures, loop->max_rows};
 }

@@ -3,21 +3,22 @@
 /* The decode loop of kernels/device_loop.h for a model on the same device.
  *
  *     sp_cuda_model model = {state, queue_pass, stream, n_codes, n_positions, code_dim};
- *     SP_TRY(sp_cuda_loop_open(&loop, &model, max_window, err));
- *     sp_device_loop device = {sp_cuda_loop_ops(), loop};
+ *     SP_TRY(sp_cuda_loop_open(&loop, &model, max_window, max_pictures, err));
+ *     sp_device_loop device = sp_cuda_loop_of(loop);
  *
- * A pass over n rows, the model's part and the rule's, is captured as a graph the first time that many rows are asked
- * for, and after that it is one launch. The graphs serve every picture drawn with the same rule, with or without
- * guidance and sets. All device memory is taken by open; a captured graph takes memory of the host and the driver. */
+ * A pass over n rows of each picture, the model's part and the rule's, is captured as a graph the first time that many
+ * rows are asked for, and after that it is one launch. The graphs serve every batch of as many pictures drawn with the
+ * same rule, with or without guidance and sets. All device memory is taken by open; a captured graph takes memory of
+ * the host and the driver. */
 #include "kernels/cuda/race.cuh"
 
-/* A pass that a model queues: its window begins at position *first and is fed ids [n]. What it is fed at and after
- * position n_positions - first is 0 and its logits are not used. */
+/* A pass that a model queues: the window of picture i begins at position first[i] and is fed ids [pictures, n]. What it
+ * is fed at and after position n_positions is 0 and its logits are not used. */
 typedef struct sp_cuda_window {
-    size_t n;
+    size_t n_pictures, n;
     bool guided;
     const int32_t *first, *ids; /* device memory */
-    float *logits;              /* device memory [streams, n, n_codes] */
+    float *logits;              /* device memory [streams, pictures, n, n_codes] */
     const sp_cuda_picture *picture; /* what the head may race over, by this rule, in place of leaving logits */
     sp_cuda_rule rule;
     size_t raced; /* to be set: the slices that sp_cuda_head_race left; 0: there are logits */
@@ -36,11 +37,15 @@ enum { SP_CUDA_MAX_CODES = 1 << 20 };
 typedef struct sp_cuda_loop sp_cuda_loop;
 
 SP_CHECK sp_status sp_cuda_loop_open(sp_cuda_loop **out, const sp_cuda_model *model, size_t max_window,
-                                     sp_error *err);
+                                     size_t max_pictures, sp_error *err);
 void sp_cuda_loop_close(sp_cuda_loop *loop);
-const sp_device_loop_ops *sp_cuda_loop_ops(void);
+sp_device_loop sp_cuda_loop_of(sp_cuda_loop *loop);
+
+/* Rows that a pass of up to so many pictures may have, in one stream: whole windows, but of many pictures only so many
+ * as may still be worth their time. Memory grows with them. */
+size_t sp_cuda_loop_rows(size_t max_window, size_t max_pictures);
 
 /* Device memory that a loop takes. */
-size_t sp_cuda_loop_bytes(size_t n_codes, size_t n_positions, size_t code_dim, size_t max_window);
+size_t sp_cuda_loop_bytes(const sp_cuda_model *model, size_t max_window, size_t max_pictures);
 
 #endif

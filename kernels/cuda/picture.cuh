@@ -1,16 +1,18 @@
 #ifndef SP_CUDA_PICTURE_CUH
 #define SP_CUDA_PICTURE_CUH
-/* A picture in the making on the device, and the kernels of one pass over it. In order, on one stream:
+/* Pictures in the making on the device, a batch of them, and the kernels of one pass over n rows of each. In order, on
+ * one stream:
  *
- *     sp_cuda_place(stream, &picture, n)          drafts for the positions that enter; what the model is fed
- *     ... the model reads ids [n] and writes logits [streams, n, n_codes] ...
- *     sp_cuda_race(stream, &picture, n, rule)     ar and pathwise: the token that the seed draws in each row
- *     sp_cuda_verify(stream, &picture, n, rule)   or sjd, coupled and gsd: laws, tests, tokens in place of drafts
- *     sp_cuda_commit(stream, &picture, n)         what is final, the next drafts, the record of the pass
+ *     sp_cuda_place(stream, &pictures, n)          drafts for the positions that enter; what the model is fed
+ *     ... the model reads ids [pictures, n] and writes logits [streams, pictures, n, n_codes] ...
+ *     sp_cuda_race(stream, &pictures, n, rule)     ar and pathwise: the token that the seed draws in each row
+ *     sp_cuda_verify(stream, &pictures, n, rule)   or sjd, coupled and gsd: laws, tests, tokens in place of drafts
+ *     sp_cuda_commit(stream, &pictures, n)         what is final, the next drafts, the record of the pass
  *
  * Where a picture stands, and what it is drawn with, is read from device memory, so the launches are the same in every
- * pass over n rows and are captured once. Rows beyond the end of the picture are left out by the kernels. Everything of
- * a row is worked out by blocks of its own in an order that depends on n_codes only: rows are invariant. */
+ * pass over n rows and are captured once. Each picture stands at its own position. Rows beyond the end of a picture are
+ * left out by the kernels, all rows of one that is complete. Everything of a row is worked out by blocks of its own in
+ * an order that depends on n_codes only: rows are invariant, whoever their neighbours are. */
 #include "kernels/cuda/cuda.cuh"
 
 extern "C" {
@@ -34,7 +36,6 @@ typedef struct sp_cuda_settings {
 typedef struct sp_cuda_state {
     uint32_t first; /* positions before it are final */
     uint32_t known; /* positions before it hold a token or a draft */
-    int32_t fed;    /* position of row 0 of the model's window: first, as long as the picture is not complete */
     uint32_t pass;
     double deviation;
     uint64_t begun, modelled; /* ns: when the pass began, when the model's part of it was over */
@@ -48,21 +49,24 @@ typedef struct sp_cuda_row {
     double deviation;
 } sp_cuda_row;
 
+/* The first picture of a batch; the memory of the others follows, array by array. */
 typedef struct sp_cuda_picture {
     uint32_t n_codes, n_positions;
+    uint32_t n_pictures;
     uint32_t ring; /* most rows of a window: what belongs to position p lies at p mod ring */
     const sp_cuda_settings *settings;
     sp_cuda_state *state;
     const int32_t *starts;   /* [n_positions] see sp_device_picture */
     int32_t *tokens;         /* [n_positions] final ones, then drafts */
-    int32_t *ids;            /* [ring] what the model is fed */
-    float *logits;           /* [2, n, n_codes]; the scores take the place of the first */
+    int32_t *fed;            /* position of row 0 of the model's window; n_positions of a picture that is complete */
+    int32_t *ids;            /* [n] what the model is fed */
+    float *logits;           /* [2, pictures, n, n_codes]; the scores take the place of the first */
     float *laws;             /* [ring, n_codes] the law a draft was drawn from, meant when its kind is SP_LAW_ROW */
     int32_t *kinds;          /* [ring] sp_law_kind */
     unsigned long long *best; /* [ring, slices] of a race */
     sp_cuda_row *rows;       /* [ring] */
-    const float *codes;      /* [n_codes, code_dim] */
-    const int32_t *group_of; /* [n_codes] */
+    const float *codes;      /* [n_codes, code_dim] of all pictures */
+    const int32_t *group_of; /* [n_codes] of all pictures */
     sp_device_record *records; /* [n_positions] host memory */
     int32_t *drawn;          /* [n_positions] host memory: final tokens */
 } sp_cuda_picture;
@@ -84,7 +88,37 @@ cudaError_t sp_cuda_commit(cudaStream_t stream, const sp_cuda_picture *picture, 
 
 /* Length of a row of best after sp_cuda_race, and at most, after the race of a head (race.cuh). */
 size_t sp_cuda_race_slices(size_t n_codes);
-size_t sp_cuda_most_slices(size_t n_codes);
+enum { SP_CUDA_LEAST_SLICE = 64 };
+__host__ __device__ static inline size_t sp_cuda_most_slices(size_t n_codes)
+{
+    return (n_codes + SP_CUDA_LEAST_SLICE - 1) / SP_CUDA_LEAST_SLICE;
+}
+
+/* Picture i of a batch in a pass over n rows. */
+__device__ static inline sp_cuda_picture sp_picture_at(sp_cuda_picture p, size_t i, uint32_t n)
+{
+    size_t positions = i * p.n_positions, rows = i * p.ring;
+    p.settings += i;
+    p.state += i;
+    p.starts += positions;
+    p.tokens += positions;
+    p.fed += i;
+    p.ids += i * n;
+    p.logits += i * n * p.n_codes;
+    p.laws += rows * p.n_codes;
+    p.kinds += rows;
+    p.best += rows * sp_cuda_most_slices(p.n_codes);
+    p.rows += rows;
+    p.records += positions;
+    p.drawn += positions;
+    return p;
+}
+
+/* That of a block, which is its z. */
+__device__ static inline sp_cuda_picture sp_own_picture(const sp_cuda_picture &p, uint32_t n)
+{
+    return sp_picture_at(p, blockIdx.z, n);
+}
 
 /* The rows of a pass over n that stand in the picture. */
 __device__ static inline uint32_t sp_live_rows(const sp_cuda_picture *p, uint32_t n)
@@ -132,7 +166,8 @@ __device__ static inline void sp_guide_four(const sp_cuda_picture *p, uint32_t n
 {
     float conditional[4], free_logits[4] = {0, 0, 0, 0}, *to = p->logits + static_cast<size_t>(row) * p->n_codes;
     sp_load_four(to, code, p->n_codes, conditional);
-    if (guided) sp_load_four(p->logits + static_cast<size_t>(n + row) * p->n_codes, code, p->n_codes, free_logits);
+    size_t without = static_cast<size_t>(p->n_pictures) * n + row;
+    if (guided) sp_load_four(p->logits + without * p->n_codes, code, p->n_codes, free_logits);
     for (uint32_t i = 0; i < 4; i++) {
         scores[i] = sp_guide(p->settings, guided, conditional[i], free_logits[i]);
         if (code + i < p->n_codes) to[code + i] = scores[i];

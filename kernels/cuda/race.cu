@@ -19,9 +19,10 @@ static const unsigned SLICE_THREADS = 256, SLICE = 4 * SLICE_THREADS;
 
 size_t sp_cuda_race_slices(size_t n_codes) { return (n_codes + SLICE - 1) / SLICE; }
 
-__global__ static void SP_BOUNDS(SLICE_THREADS, 4) race_kernel(sp_cuda_picture p, uint32_t n, bool guided)
+__global__ static void SP_BOUNDS(SLICE_THREADS, 4) race_kernel(sp_cuda_picture pictures, uint32_t n, bool guided)
 {
     SP_SHARED(unsigned long long, part);
+    sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.y, code = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     if (row == 0 && blockIdx.x == 0 && threadIdx.x == 0) p.state->modelled = sp_clock_ns();
     if (row >= sp_live_rows(&p, n)) return;
@@ -70,9 +71,10 @@ __device__ static unsigned long long within_sets(const sp_cuda_picture *p, uint3
 }
 
 __global__ static void SP_BOUNDS(1024, 1)
-settle_kernel(sp_cuda_picture p, uint32_t n, uint32_t slices, bool cut, bool stamp)
+settle_kernel(sp_cuda_picture pictures, uint32_t n, uint32_t slices, bool cut, bool stamp)
 {
     SP_SHARED(sp_cut_shared, shared);
+    sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.x, live = sp_live_rows(&p, n);
     if (stamp && row == 0 && threadIdx.x == 0) p.state->modelled = sp_clock_ns();
     if (row >= live) return;
@@ -94,7 +96,8 @@ cudaError_t sp_cuda_race(cudaStream_t stream, const sp_cuda_picture *p, size_t n
     uint32_t slices = static_cast<uint32_t>(sp_cuda_race_slices(p->n_codes)), rows = static_cast<uint32_t>(n);
     unsigned threads = sp_row_threads(p->n_codes), few = threads < SLICE_THREADS ? threads : SLICE_THREADS;
     size_t shared = SP_MAX_WARPS * sizeof(unsigned long long);
-    cudaError_t error = SP_LAUNCH(race_kernel, dim3(slices, rows), few, shared, stream, *p, rows, rule.guided);
+    cudaError_t error =
+        SP_LAUNCH(race_kernel, dim3(slices, rows, p->n_pictures), few, shared, stream, *p, rows, rule.guided);
     if (error != cudaSuccess) return error;
     return sp_cuda_settle(stream, p, n, rule, slices, false);
 }
@@ -102,6 +105,7 @@ cudaError_t sp_cuda_race(cudaStream_t stream, const sp_cuda_picture *p, size_t n
 cudaError_t sp_cuda_settle(cudaStream_t stream, const sp_cuda_picture *p, size_t n, sp_cuda_rule rule, size_t slices,
                            bool stamp)
 {
-    return SP_LAUNCH(settle_kernel, static_cast<uint32_t>(n), sp_row_threads(p->n_codes), sizeof(sp_cut_shared), stream,
-                     *p, static_cast<uint32_t>(n), static_cast<uint32_t>(slices), rule.cut, stamp);
+    uint32_t rows = static_cast<uint32_t>(n);
+    return SP_LAUNCH(settle_kernel, dim3(rows, 1, p->n_pictures), sp_row_threads(p->n_codes), sizeof(sp_cut_shared),
+                     stream, *p, rows, static_cast<uint32_t>(slices), rule.cut, stamp);
 }

@@ -6,8 +6,8 @@
  *     size_t slices = sp_cuda_race_slices(n_codes);
  *     sp_cuda_race(stream, &picture, n, rule);                                       // race, and settle with slices
  * or
- *     if (sp_cuda_head_can_race(head, n, rule)) {
- *         sp_cuda_head_race(stream, head, bias, x, &picture, n, rule, &slices);      // x bf16 [streams, n, k]
+ *     if (sp_cuda_head_can_race(head, pictures * n, rule)) {
+ *         sp_cuda_head_race(stream, head, bias, x, &picture, n, rule, &slices);  // x bf16 [streams, pictures, n, k]
  *         sp_cuda_settle(stream, &picture, n, rule, slices, true);
  *     } */
 #include "kernels/cuda/block.cuh"
@@ -16,9 +16,9 @@
 
 #include "base/gumbel.h"
 
-/* Whether a head's product over n rows a stream can end in the race: all of its rows, and all of each sum, have to be
- * in one block. */
-bool sp_cuda_head_can_race(const sp_cuda_weight &head, size_t n, sp_cuda_rule rule);
+/* Whether a head's product over that many rows a stream can end in the race: all of its rows, and all of each sum, have
+ * to be in one block. */
+bool sp_cuda_head_can_race(const sp_cuda_weight &head, size_t rows, sp_cuda_rule rule);
 
 /* The product and the race: the best of each row's codes in picture->best [n, *slices] and, with sets to cut, the
  * scores in picture->logits. bias [n_codes], or NULL. */

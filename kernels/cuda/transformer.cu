@@ -31,10 +31,11 @@ struct sp_device_model {
 
 struct sp_device_context {
     const sp_device_model *model;
-    size_t max_window, max_rows, n_streams, capacity, bytes, kv_bytes;
+    size_t max_window, max_pictures, max_rows, n_streams, capacity, bytes, kv_bytes;
+    size_t picture; /* of pass, follow and move */
     sp_cache *caches; /* [blocks] */
     int32_t *token, *stream, *position, *slot, *parent; /* [max_rows] */
-    int32_t *last;                                      /* [SP_DEVICE_STREAMS] the last token of the prefix */
+    int32_t *last;                                      /* [max_pictures, SP_DEVICE_STREAMS] the prefix's last token */
     int32_t *from;                                      /* [max_window] of a move */
     float *x, *sums, *logits, *features;
     uint16_t *norm, *q, *attended, *active;
@@ -221,7 +222,7 @@ static void lay_out(sp_device_context *c, bump *b)
 {
     const sp_device_plan *p = &c->model->plan;
     size_t rows = c->max_rows, padded = sp_round_up(p->head_dim, 16);
-    size_t cached = SP_DEVICE_STREAMS * p->kv_heads * padded * c->capacity;
+    size_t cached = c->max_pictures * SP_DEVICE_STREAMS * p->kv_heads * padded * c->capacity;
     for (size_t i = 0; i < p->n_blocks; i++) {
         c->caches[i].keys = take<uint16_t>(b, cached);
         c->caches[i].values = take<uint16_t>(b, cached);
@@ -235,7 +236,7 @@ static void lay_out(sp_device_context *c, bump *b)
     c->position = take<int32_t>(b, rows);
     c->slot = take<int32_t>(b, rows);
     c->parent = take<int32_t>(b, rows);
-    c->last = take<int32_t>(b, SP_DEVICE_STREAMS);
+    c->last = take<int32_t>(b, c->max_pictures * SP_DEVICE_STREAMS);
     c->from = take<int32_t>(b, c->max_window);
     c->x = take<float>(b, rows * p->dim);
     c->sums = take<float>(b, rows * largest_sums(c->model));
@@ -267,8 +268,8 @@ static sp_status open_parts(sp_device_context *c, size_t code_dim, sp_error *err
     /* Padding of heads is zero and stays so, and keys not yet written are numbers. */
     SP_CUDA(cudaMemsetAsync(c->memory, 0, c->kv_bytes, c->queue), err);
     sp_cuda_model model = {c, queue_window, c->queue, m->plan.n_codes, m->plan.n_positions, code_dim};
-    c->bytes += sp_cuda_loop_bytes(m->plan.n_codes, m->plan.n_positions, code_dim, c->max_window);
-    return sp_cuda_loop_open(&c->loop, &model, c->max_window, err);
+    c->bytes += sp_cuda_loop_bytes(&model, c->max_window, c->max_pictures);
+    return sp_cuda_loop_open(&c->loop, &model, c->max_window, c->max_pictures, err);
 }
 
 static void close_context(sp_device_context *c)
@@ -284,14 +285,15 @@ static void close_context(sp_device_context *c)
 }
 
 static sp_status open_context(sp_device_context **out, const sp_device_model *model, size_t max_window,
-                              size_t code_dim, sp_error *err)
+                              size_t code_dim, size_t max_pictures, sp_error *err)
 {
     *out = NULL;
     sp_device_context *c = static_cast<sp_device_context *>(sp_alloc(1, sizeof *c));
     if (!c) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the session");
     c->model = model;
     c->max_window = max_window;
-    c->max_rows = SP_DEVICE_STREAMS * max_window;
+    c->max_pictures = max_pictures;
+    c->max_rows = SP_DEVICE_STREAMS * sp_cuda_loop_rows(max_window, max_pictures);
     c->capacity = sp_round_up(model->plan.n_prefix + model->plan.n_positions + max_window, 64);
     sp_status status = open_parts(c, code_dim, err);
     if (status != SP_OK) {
@@ -345,7 +347,7 @@ static cudaError_t queue_head(const sp_device_context *c, size_t all, float *log
             e = sp_cuda_gelu(c->queue, y, m->head_hidden_bias, all, m->head_hidden.n, c->active);
         inputs = c->active;
     }
-    if (w && sp_cuda_head_can_race(m->head, w->n, w->rule))
+    if (w && sp_cuda_head_can_race(m->head, w->n_pictures * w->n, w->rule))
         return e == cudaSuccess ? sp_cuda_head_race(c->queue, m->head, m->head_bias, inputs, w->picture, w->n, w->rule,
                                                     &w->raced) : e;
     /* A product in one slice is the logits, and 16 MB are not copied. */
@@ -377,17 +379,18 @@ static sp_rows rows_of(const sp_device_context *c, bool tree)
     return sp_rows{c->token, c->stream, c->position, c->slot, tree ? c->parent : NULL};
 }
 
-/* The rows of a chain that the loop asks for, two streams or one. */
+/* The rows of the chains that the loop asks for, of all pictures with the prompt, then of all without. */
 __global__ void chain_kernel(const int32_t *first, const int32_t *ids, const int32_t *last, int n_prefix,
-                             int n_positions, int n, int rows, int32_t *token, int32_t *stream, int32_t *position,
-                             int32_t *slot)
+                             int n_positions, int n_pictures, int n, int rows, int32_t *token, int32_t *stream,
+                             int32_t *position, int32_t *slot)
 {
-    int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), j = row % n, s = row / n;
+    int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), each = n_pictures * n;
     if (row >= rows) return;
-    bool live = *first + j < n_positions;
-    int at = n_prefix + *first - 1 + j;
-    token[row] = *first + j == 0 ? ~last[s] : ids[j];
-    stream[row] = s;
+    int j = row % n, picture = row % each / n, own = picture * SP_DEVICE_STREAMS + row / each;
+    int from = first[picture], at = n_prefix + from - 1 + j;
+    bool live = from + j < n_positions;
+    token[row] = from + j == 0 ? ~last[own] : ids[row % each];
+    stream[row] = own;
     position[row] = live ? at : -1;
     slot[row] = live ? at : 0;
 }
@@ -396,11 +399,12 @@ static sp_status queue_window(void *state, sp_cuda_window *w, sp_error *err)
 {
     const sp_device_context *c = static_cast<const sp_device_context *>(state);
     const sp_device_plan *p = &c->model->plan;
-    size_t n_streams = w->guided ? 2 : 1, all = n_streams * w->n;
+    size_t n_windows = (w->guided ? 2 : 1) * w->n_pictures, all = n_windows * w->n;
     SP_CUDA(SP_LAUNCH(chain_kernel, sp_blocks(all, 128), 128, 0, c->queue, w->first, w->ids, c->last,
-                      static_cast<int>(p->n_prefix), static_cast<int>(p->n_positions), static_cast<int>(w->n),
-                      static_cast<int>(all), c->token, c->stream, c->position, c->slot), err);
-    SP_CUDA(queue_pass(c, rows_of(c, false), n_streams, w->n, w->logits, NULL, w), err);
+                      static_cast<int>(p->n_prefix), static_cast<int>(p->n_positions),
+                      static_cast<int>(w->n_pictures), static_cast<int>(w->n), static_cast<int>(all), c->token,
+                      c->stream, c->position, c->slot), err);
+    SP_CUDA(queue_pass(c, rows_of(c, false), n_windows, w->n, w->logits, NULL, w), err);
     return SP_OK;
 }
 
@@ -409,7 +413,8 @@ static sp_status send_rows(const sp_device_context *c, const sp_device_rows *row
 {
     size_t all = rows->n_streams * rows->n, bytes = all * sizeof(int32_t);
     int32_t *host = c->host;
-    for (size_t r = 0; r < all; r++) host[4 * c->max_rows + r] = static_cast<int32_t>(r / rows->n);
+    for (size_t r = 0; r < all; r++)
+        host[4 * c->max_rows + r] = static_cast<int32_t>(c->picture * SP_DEVICE_STREAMS + r / rows->n);
     memcpy(host, rows->token, bytes);
     memcpy(host + c->max_rows, rows->position, bytes);
     memcpy(host + 2 * c->max_rows, rows->slot, bytes);
@@ -422,6 +427,8 @@ static sp_status send_rows(const sp_device_context *c, const sp_device_rows *row
     }
     return SP_OK;
 }
+
+static void select_picture(sp_device_context *c, size_t picture) { c->picture = picture; }
 
 static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *logits, float *features, sp_error *err)
 {
@@ -446,24 +453,26 @@ static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *l
 static sp_status follow(sp_device_context *c, const int32_t *token, size_t n_streams, sp_error *err)
 {
     SP_CUDA(cudaSetDevice(c->model->device), err);
-    SP_CUDA(cudaMemcpyAsync(c->last, token, n_streams * sizeof *token, cudaMemcpyHostToDevice, c->queue), err);
+    SP_CUDA(cudaMemcpyAsync(c->last + c->picture * SP_DEVICE_STREAMS, token, n_streams * sizeof *token,
+                            cudaMemcpyHostToDevice, c->queue), err);
     SP_CUDA(cudaStreamSynchronize(c->queue), err);
     return SP_OK;
 }
 
 static sp_status move(sp_device_context *c, size_t stream, const int32_t *from, size_t first, size_t n, sp_error *err)
 {
+    size_t of = c->picture * SP_DEVICE_STREAMS + stream;
     if (n > c->max_window) return SP_FAIL(err, SP_EBUG, "device: a path of %zu rows cannot stay", n);
     SP_CUDA(cudaSetDevice(c->model->device), err);
     SP_CUDA(cudaMemcpyAsync(c->from, from, n * sizeof *from, cudaMemcpyHostToDevice, c->queue), err);
     for (size_t i = 0; i < c->model->plan.n_blocks; i++)
-        SP_CUDA(sp_cuda_kv_move(c->queue, c->caches[i], c->model->plan.kv_heads, stream, c->from, first, n), err);
+        SP_CUDA(sp_cuda_kv_move(c->queue, c->caches[i], c->model->plan.kv_heads, of, c->from, first, n), err);
     SP_CUDA(cudaStreamSynchronize(c->queue), err);
     return SP_OK;
 }
 
-static sp_device_loop loop_of(sp_device_context *c) { return sp_device_loop{sp_cuda_loop_ops(), c->loop}; }
+static sp_device_loop loop_of(sp_device_context *c) { return sp_cuda_loop_of(c->loop); }
 
 const sp_device_model_ops sp_cuda_models = {open_model,          bytes_of_model, close_model, open_context,
-                                            bytes_of_context,    kv_bytes_of_context, close_context, pass,
-                                            follow,              move,           loop_of};
+                                            bytes_of_context,    kv_bytes_of_context, close_context, select_picture,
+                                            pass,                follow,         move,         loop_of};

@@ -53,9 +53,10 @@ __device__ static sp_law recorded(const sp_cuda_picture *p, uint32_t position)
     return law;
 }
 
-__global__ static void SP_BOUNDS(1024, 1) test_kernel(sp_cuda_picture p, uint32_t n, sp_cuda_rule rule)
+__global__ static void SP_BOUNDS(1024, 1) test_kernel(sp_cuda_picture pictures, uint32_t n, sp_cuda_rule rule)
 {
     SP_SHARED(test_shared, shared);
+    sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.x, live = sp_live_rows(&p, n);
     if (row == 0 && threadIdx.x == 0) p.state->modelled = sp_clock_ns();
     if (row >= live) return;
@@ -161,9 +162,10 @@ __device__ static uint32_t first_refused(const sp_cuda_picture *p, uint32_t draf
     return drafts - sp_block_fold(nearest, part, sp_larger());
 }
 
-__global__ static void SP_BOUNDS(1024, 1) replace_kernel(sp_cuda_picture p, uint32_t n, bool couple)
+__global__ static void SP_BOUNDS(1024, 1) replace_kernel(sp_cuda_picture pictures, uint32_t n, bool couple)
 {
     SP_SHARED(replace_shared, shared);
+    sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.x, live = sp_live_rows(&p, n);
     if (row >= live) return;
     uint32_t drafts = sp_live_drafts(&p, live), refused = first_refused(&p, drafts, shared->part);
@@ -192,7 +194,8 @@ cudaError_t sp_cuda_verify(cudaStream_t stream, const sp_cuda_picture *p, size_t
     uint32_t rows = static_cast<uint32_t>(n);
     unsigned threads = sp_row_threads(p->n_codes);
     size_t shared = sizeof(replace_shared) + (p->n_codes + BLOCK - 1) / BLOCK * sizeof(double);
-    cudaError_t error = SP_LAUNCH(test_kernel, rows, threads, sizeof(test_shared), stream, *p, rows, rule);
+    dim3 grid(rows, 1, p->n_pictures);
+    cudaError_t error = SP_LAUNCH(test_kernel, grid, threads, sizeof(test_shared), stream, *p, rows, rule);
     if (error != cudaSuccess) return error;
-    return SP_LAUNCH(replace_kernel, rows, threads, shared, stream, *p, rows, rule.couple);
+    return SP_LAUNCH(replace_kernel, grid, threads, shared, stream, *p, rows, rule.couple);
 }

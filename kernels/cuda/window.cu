@@ -1,5 +1,5 @@
-/* The window of a picture: what enters it before a pass, and what leaves it after one. A block each, 3 us expected on
- * an H100: neither has much to do but wait for memory. */
+/* The windows of pictures: what enters them before a pass, and what leaves them after one. A block a picture, 3 us
+ * expected on an H100: neither has much to do but wait for memory. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/picture.cuh"
 
@@ -14,14 +14,14 @@ __device__ static void start_drafts(const sp_cuda_picture *p, uint32_t live)
     }
 }
 
-/* A picture that is complete is fed zeros where it was fed last: what comes of them is not used. */
-__global__ static void place_kernel(sp_cuda_picture p, uint32_t n)
+__global__ static void place_kernel(sp_cuda_picture pictures, uint32_t n)
 {
+    sp_cuda_picture p = sp_own_picture(pictures, n);
     sp_cuda_state *s = p.state;
     uint32_t live = sp_live_rows(&p, n);
     if (threadIdx.x == 0) {
         s->begun = sp_clock_ns();
-        if (live) s->fed = static_cast<int32_t>(s->first);
+        *p.fed = static_cast<int32_t>(s->first);
         if (live) start_drafts(&p, live);
     }
     __syncthreads();
@@ -43,9 +43,10 @@ __device__ static double add_deviation(const sp_cuda_picture *p, uint32_t tested
     return sum;
 }
 
-__global__ static void commit_kernel(sp_cuda_picture p, uint32_t n)
+__global__ static void commit_kernel(sp_cuda_picture pictures, uint32_t n)
 {
     SP_SHARED(uint32_t, part);
+    sp_cuda_picture p = sp_own_picture(pictures, n);
     sp_cuda_state *s = p.state;
     uint32_t live = sp_live_rows(&p, n), first = s->first, refusals = 0, breaks = 0;
     if (live == 0) return;
@@ -79,11 +80,11 @@ static unsigned threads_of(size_t n) { return sp_blocks(n, SP_WARP) * SP_WARP; }
 
 cudaError_t sp_cuda_place(cudaStream_t stream, const sp_cuda_picture *p, size_t n)
 {
-    return SP_LAUNCH(place_kernel, 1, threads_of(n), 0, stream, *p, static_cast<uint32_t>(n));
+    return SP_LAUNCH(place_kernel, dim3(1, 1, p->n_pictures), threads_of(n), 0, stream, *p, static_cast<uint32_t>(n));
 }
 
 cudaError_t sp_cuda_commit(cudaStream_t stream, const sp_cuda_picture *p, size_t n)
 {
-    return SP_LAUNCH(commit_kernel, 1, threads_of(n), SP_MAX_WARPS * sizeof(uint32_t), stream, *p,
-                     static_cast<uint32_t>(n));
+    return SP_LAUNCH(commit_kernel, dim3(1, 1, p->n_pictures), threads_of(n), SP_MAX_WARPS * sizeof(uint32_t), stream,
+                     *p, static_cast<uint32_t>(n));
 }

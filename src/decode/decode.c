@@ -218,7 +218,7 @@ sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *
         d->decode_ms = sp_clock_ms() - begun;
         /* The next window may follow from what is final and from load, never from drafts, or the law of an exact rule
          * is lost: so the time is that of the model, which takes any tokens alike, without the rule's. */
-        if (plan->rule->drafts && !plan->rule->walk && n == asked) sp_pacer_record(&d->pacer, n, n_final, ms);
+        if (plan->rule->drafts && !plan->rule->walk && n == asked) sp_pacer_record(&d->pacer, n, (double)n_final, ms);
         SP_TRY(sp_decode_progress(d, plan, first + n_final, err));
     }
     return SP_OK;

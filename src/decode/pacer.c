@@ -17,7 +17,7 @@ static const double FADE = 0.985, GAIN_WEIGHT = 15;
  * surprise is put down to a level that all sizes share, and a pass that was interrupted counts as OUTLIER slower. */
 static const double LEVEL_RATE = 0.1, SIZE_RATE = 0.03, OUTLIER = 0.25;
 
-/* Of two sizes as fast as each other the larger is taken: it needs fewer passes. */
+/* Of two sizes as fast as each other the larger is taken: it needs fewer passes. But none that is slower than 1. */
 static const double TIE = 0.97;
 
 /* A size is measured by the better of SAMPLES passes, the first of which touches memory for the first time; after
@@ -36,7 +36,7 @@ static double tokens(const sp_pacer *p, size_t i)
 size_t sp_pacer_window(const sp_pacer *p, size_t limit)
 {
     size_t best = 0, n_measured = 0;
-    double best_rate = 0;
+    double best_rate = 0, plain_rate = 0;
     for (size_t i = 0; i < SP_PACER_STEPS && ladder[i] <= limit; i++, n_measured++) {
         if (p->samples[i] < SAMPLES) {
             /* A larger window takes no less time, so this is the most that it could commit a millisecond. */
@@ -44,7 +44,8 @@ size_t sp_pacer_window(const sp_pacer *p, size_t limit)
             break;
         }
         double rate = tokens(p, i) / p->ms[i];
-        if (rate > TIE * best_rate) best = i;
+        if (i == 0) plain_rate = rate;
+        if (rate > TIE * best_rate && rate >= plain_rate) best = i;
         if (rate > best_rate) best_rate = rate;
     }
     if (p->passes % (2 * PROBE) == PROBE && best + 1 < n_measured) return ladder[best + 1];
@@ -66,7 +67,7 @@ static void record_time(sp_pacer *p, size_t i, double ms)
     p->ms[i] *= 1 + SIZE_RATE * surprise;
 }
 
-void sp_pacer_record(sp_pacer *p, size_t window, size_t committed, double ms)
+void sp_pacer_record(sp_pacer *p, size_t window, double committed, double ms)
 {
     size_t i = 0;
     while (i < SP_PACER_STEPS && ladder[i] != window) i++;
@@ -79,6 +80,6 @@ void sp_pacer_record(sp_pacer *p, size_t window, size_t committed, double ms)
     p->last = window;
     if (!tells) return;
     if (p->extra_typical == 0) p->extra = p->extra_typical = GAIN_WEIGHT;
-    p->extra = FADE * p->extra + (double)(committed - 1);
+    p->extra = FADE * p->extra + committed - 1;
     p->extra_typical = FADE * p->extra_typical + typical[i] - 1;
 }

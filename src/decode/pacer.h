@@ -6,6 +6,8 @@
  *     ... one pass over that many rows took ms and committed n tokens ...
  *     sp_pacer_record(pacer, window, n, ms);
  *
+ * Of several pictures that share their passes n is what one committed on average: all have the same time.
+ *
  * It keeps a time for each size of a ladder 1, 2, 4, 6, 8, 12, .. 128, and how the tokens that passes commit compare
  * with what windows of their sizes typically get. It climbs the ladder as long as the next size could still be better
  * if it took the time of the one below, and stays at 1 when no window pays.
@@ -26,6 +28,6 @@ typedef struct sp_pacer {
 } sp_pacer;
 
 size_t sp_pacer_window(const sp_pacer *pacer, size_t limit);
-void sp_pacer_record(sp_pacer *pacer, size_t window, size_t committed, double ms);
+void sp_pacer_record(sp_pacer *pacer, size_t window, double committed, double ms);
 
 #endif

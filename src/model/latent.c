@@ -84,7 +84,7 @@ static sp_status open_parts(sp_latent_context *c, sp_pool *pool, size_t max_wind
 {
     const sp_latent *l = c->latent;
     if (l->masked) return sp_masked_context_open(&c->masked, l->masked, pool, err);
-    SP_TRY(sp_context_open(&c->transformer, l->transformer, pool, max_window, err));
+    SP_TRY(sp_context_open(&c->transformer, l->transformer, pool, max_window, 1, err));
     SP_TRY(sp_head_context_open(&c->head, l->head, pool, max_window, err));
     for (int pass = 0; pass < 2; pass++) {
         c->features = sp_arena_take(&c->arena, MAX_STREAMS * max_window, l->config.dim * sizeof(float));

@@ -134,11 +134,16 @@ static sp_status open_teams(sp_context *c, sp_error *err)
     return sp_pool_open(&c->pair, MAX_STREAMS, err);
 }
 
-sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *pool, size_t max_window, sp_error *err)
+sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *pool, size_t max_window,
+                          size_t max_pictures, sp_error *err)
 {
     *out = NULL;
     sp_context *c = sp_alloc(1, sizeof *c);
     if (!c) return SP_FAIL(err, SP_ENOMEM, "session: no memory");
+    if (max_pictures < 1 || (max_pictures > 1 && !t->device)) {
+        sp_release(c);
+        return SP_FAIL(err, SP_EBUG, "session: %zu pictures; more than one only on a device", max_pictures);
+    }
     c->t = t;
     c->pool = pool;
     c->max_window = max_window;
@@ -147,7 +152,7 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
     c->capacity = sp_round_up(t->config.prefix_length + t->config.rows * t->config.columns + max_window, 32);
     sp_status status = t->device ? SP_OK : open_teams(c, err);
     if (t->device)
-        status = t->device->context_open(&c->device, t->on_device, max_window, t->config.codec.code_dim, err);
+        status = t->device->context_open(&c->device, t->on_device, max_window, t->config.codec.code_dim, max_pictures, err);
     for (int pass = 0; pass < 2 && status == SP_OK; pass++) {
         take_scratch(c);
         take_kv(c);
@@ -181,7 +186,12 @@ size_t sp_context_device_bytes(const sp_context *c) { return c->device ? c->t->d
 
 sp_device_loop sp_context_loop(sp_context *c)
 {
-    return c->device ? c->t->device->loop(c->device) : (sp_device_loop){NULL, NULL};
+    return c->device ? c->t->device->loop(c->device) : (sp_device_loop){0};
+}
+
+void sp_context_select(sp_context *c, size_t picture)
+{
+    if (c->device) c->t->device->select(c->device, picture);
 }
 
 /* Norm of query and key heads, head by head, before they are rotated. */

@@ -5,7 +5,7 @@
  *     sp_transformer *transformer;     // weights, read-only, shared
  *     SP_TRY(sp_transformer_open(&transformer, &config, tensors, ops, bf16, err));
  *     sp_context *context;             // KV and scratch of one image in the making
- *     SP_TRY(sp_context_open(&context, transformer, pool, max_rows, err));
+ *     SP_TRY(sp_context_open(&context, transformer, pool, max_rows, 1, err));
  *     sp_model model = sp_context_model(context);   // what the decode loop drives: model/model.h
  *
  * tensors must outlive the transformer, whose embedding tables stay in the mapped file. */
@@ -30,10 +30,9 @@ size_t sp_transformer_device_bytes(const sp_transformer *transformer); /* of the
 size_t sp_transformer_parameters(const sp_transformer *transformer);
 size_t sp_transformer_bytes(const sp_transformer *transformer); /* packed weights in memory */
 
-/* max_window: the most rows of one forward call, a stream. */
+/* max_window: the most rows of one forward call, a stream. max_pictures: in the making at a time, on a device; else 1. */
 SP_CHECK sp_status sp_context_open(sp_context **out, const sp_transformer *transformer, sp_pool *pool,
-                                   size_t max_window,
-                                   sp_error *err);
+                                   size_t max_window, size_t max_pictures, sp_error *err);
 void sp_context_close(sp_context *context);
 size_t sp_context_bytes(const sp_context *context);
 size_t sp_context_kv_bytes(const sp_context *context);
@@ -43,5 +42,8 @@ sp_model sp_context_model(sp_context *context);
  * ops. */
 size_t sp_context_device_bytes(const sp_context *context);
 sp_device_loop sp_context_loop(sp_context *context);
+
+/* The picture that the context's model is of from now on; at first 0. */
+void sp_context_select(sp_context *context, size_t picture);
 
 #endif

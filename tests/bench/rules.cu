@@ -55,12 +55,13 @@ static sp_status measure(sp_device_loop loop, const stand_in *model, const sp_de
     cudaEvent_t start, end;
     SP_CUDA(cudaEventCreateWithFlags(&start, cudaEventDefault), err);
     SP_CUDA(cudaEventCreateWithFlags(&end, cudaEventDefault), err);
-    SP_TRY(loop.ops->begin(loop.state, picture, err));
+    SP_TRY(loop.ops->gather(loop.state, 1, err));
+    SP_TRY(loop.ops->begin(loop.state, 0, picture, err));
     for (size_t i = 0; i < WARM_UP; i++) SP_TRY(loop.ops->pass(loop.state, rows, err));
     SP_CUDA(cudaEventRecord(start, model->stream), err);
     for (size_t i = 0; i < passes; i++) SP_TRY(loop.ops->pass(loop.state, rows, err));
     SP_CUDA(cudaEventRecord(end, model->stream), err);
-    SP_TRY(loop.ops->finish(loop.state, NULL, err));
+    SP_TRY(loop.ops->finish(loop.state, 0, NULL, err));
     SP_CUDA(cudaEventElapsedTime(us, start, end), err);
     *us *= 1000.0f / static_cast<float>(passes);
     SP_CUDA(cudaEventDestroy(start), err);
@@ -77,8 +78,8 @@ static sp_status measure_all(size_t passes, sp_error *err)
     size_t positions = MAX_ROWS * (WARM_UP + passes);
     sp_cuda_model model = {&state, copy_logits, state.stream, CODES, positions, CODE_DIM};
     sp_cuda_loop *opened;
-    SP_TRY(sp_cuda_loop_open(&opened, &model, MAX_ROWS, err));
-    sp_device_loop loop = {sp_cuda_loop_ops(), opened};
+    SP_TRY(sp_cuda_loop_open(&opened, &model, MAX_ROWS, 1, err));
+    sp_device_loop loop = sp_cuda_loop_of(opened);
     std::vector<int32_t> starts(positions, -1);
     std::vector<float> codes = noise(static_cast<size_t>(CODES) * CODE_DIM, 2, 1);
     for (const char *rule : rules)

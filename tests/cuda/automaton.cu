@@ -16,30 +16,34 @@ struct sp_automaton_memory {
 /* Logits of rows beyond the picture are NaN. */
 __global__ static void automaton_kernel(sp_automaton_memory m, sp_cuda_window w)
 {
-    uint32_t first = static_cast<uint32_t>(*w.first);
+    uint32_t picture = blockIdx.x, first = static_cast<uint32_t>(w.first[picture]);
+    int32_t *context_at = m.context_at + picture * m.n_positions;
     for (uint32_t j = 0; threadIdx.x == 0 && j < w.n && first + j < m.n_positions; j++) {
         uint32_t at = first + j;
-        m.context_at[at] = at ? m.next[static_cast<uint32_t>(m.context_at[at - 1]) * m.n_codes +
-                                       static_cast<uint32_t>(w.ids[j])] : 0;
+        context_at[at] = at ? m.next[static_cast<uint32_t>(context_at[at - 1]) * m.n_codes +
+                                     static_cast<uint32_t>(w.ids[picture * w.n + j])] : 0;
     }
     __syncthreads();
     size_t streams = w.guided ? 2 : 1, each = w.n * m.n_codes;
     for (size_t i = threadIdx.x; i < streams * each; i += blockDim.x) {
         size_t stream = i / each, row = i % each / m.n_codes, code = i % m.n_codes;
         bool live = first + row < m.n_positions;
-        size_t context = live ? static_cast<size_t>(m.context_at[first + row]) : 0;
-        w.logits[i] = live ? m.logits[(stream * m.n_contexts + context) * m.n_codes + code] : NAN;
+        size_t context = live ? static_cast<size_t>(context_at[first + row]) : 0;
+        w.logits[(stream * w.n_pictures + picture) * each + i % each] =
+            live ? m.logits[(stream * m.n_contexts + context) * m.n_codes + code] : NAN;
     }
 }
 
 static sp_status queue_pass(void *state, sp_cuda_window *window, sp_error *err)
 {
     const sp_automaton_memory *m = static_cast<const sp_automaton_memory *>(state);
-    SP_CUDA(SP_LAUNCH(automaton_kernel, 1, SP_WARP, 0, m->stream, *m, *window), err);
+    SP_CUDA(SP_LAUNCH(automaton_kernel, static_cast<unsigned>(window->n_pictures), SP_WARP, 0, m->stream, *m,
+                      *window), err);
     return SP_OK;
 }
 
-static sp_status fill(sp_automaton_memory *m, const sp_automaton *a, size_t max_window, sp_error *err)
+static sp_status fill(sp_automaton_memory *m, const sp_automaton *a, size_t max_window, size_t max_pictures,
+                      sp_error *err)
 {
     size_t cells = a->n_contexts * a->n_codes;
     m->n_codes = a->n_codes;
@@ -48,20 +52,20 @@ static sp_status fill(sp_automaton_memory *m, const sp_automaton *a, size_t max_
     SP_CUDA(cudaStreamCreateWithFlags(&m->stream, cudaStreamNonBlocking), err);
     SP_CUDA(cudaMalloc(&m->next, cells * sizeof(int32_t)), err);
     SP_CUDA(cudaMalloc(&m->logits, 2 * cells * sizeof(float)), err);
-    SP_CUDA(cudaMalloc(&m->context_at, a->n_positions * sizeof(int32_t)), err);
+    SP_CUDA(cudaMalloc(&m->context_at, max_pictures * a->n_positions * sizeof(int32_t)), err);
     SP_CUDA(cudaMemcpy(m->next, a->next, cells * sizeof(int32_t), cudaMemcpyHostToDevice), err);
     SP_CUDA(cudaMemcpy(m->logits, a->logits, 2 * cells * sizeof(float), cudaMemcpyHostToDevice), err);
     sp_cuda_model model = {m, queue_pass, m->stream, a->n_codes, a->n_positions, a->code_dim};
-    return sp_cuda_loop_open(&m->loop, &model, max_window, err);
+    return sp_cuda_loop_open(&m->loop, &model, max_window, max_pictures, err);
 }
 
-sp_status sp_automaton_open(sp_automaton_device *out, const sp_automaton *a, size_t max_window, sp_error *err)
+sp_status sp_automaton_open(sp_automaton_device *out, const sp_automaton *a, size_t max_window, size_t max_pictures,
+                            sp_error *err)
 {
     out->memory = static_cast<sp_automaton_memory *>(sp_alloc(1, sizeof *out->memory));
     if (!out->memory) return SP_FAIL(err, SP_ENOMEM, "automaton: no memory");
-    SP_TRY(fill(out->memory, a, max_window, err));
-    out->loop.ops = sp_cuda_loop_ops();
-    out->loop.state = out->memory->loop;
+    SP_TRY(fill(out->memory, a, max_window, max_pictures, err));
+    out->loop = sp_cuda_loop_of(out->memory->loop);
     return SP_OK;
 }
 

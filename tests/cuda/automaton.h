@@ -5,7 +5,7 @@
  *
  *     sp_automaton a = {n_codes, n_positions, columns, n_contexts, code_dim, next, logits, .context_at = memory};
  *     sp_model model = sp_automaton_model(&a);
- *     SP_TEST_OK(sp_automaton_open(&device, &a, max_window, err));   // then plan.loop = &device->loop */
+ *     SP_TEST_OK(sp_automaton_open(&device, &a, max_window, 1, err));  // then plan.loop = &device->loop */
 #include "kernels/device_loop.h"
 #include "model/model.h"
 
@@ -28,7 +28,7 @@ typedef struct sp_automaton_device {
 extern "C" {
 #endif
 sp_status sp_automaton_open(sp_automaton_device *out, const sp_automaton *automaton, size_t max_window,
-                            sp_error *err);
+                            size_t max_pictures, sp_error *err);
 void sp_automaton_close(sp_automaton_device *device); /* also of one that could not be opened */
 
 /* As sp_emulate_lose and sp_emulate_allocations of the emulator; on a GPU nothing, and 0. */

@@ -4,6 +4,7 @@
 #include "exactness/enumerable.h"
 
 #include "base/arena.h"
+#include "decode/device.h"
 
 static bool all(void) { return getenv("SP_TEST_ALL") != NULL; }
 
@@ -64,7 +65,7 @@ static void open_both(both *b, sp_automaton automaton, size_t window)
     const sp_ops *ref = sp_ops_find("ref");
     b->automaton = automaton;
     b->model = sp_automaton_model(&b->automaton);
-    SP_TEST_OK(sp_automaton_open(&b->device, &b->automaton, window, err));
+    SP_TEST_OK(sp_automaton_open(&b->device, &b->automaton, window, 1, err));
     SP_TEST_OK(sp_decoder_open(&b->here, b->model.n_codes, b->model.rows, b->model.columns, ref, window, err));
     SP_TEST_OK(sp_decoder_open(&b->there, b->model.n_codes, b->model.rows, b->model.columns, ref, window, err));
 }
@@ -179,8 +180,8 @@ static void one_rule_after_another(void **state)
     }
     sp_device_picture next = {.rule = "ar", .temperature = 1, .top_p = 1, .starts = b.there->tokens};
     sp_error why = {0};
-    SP_TEST_OK(b.device.loop.ops->begin(b.device.loop.state, &next, err));
-    assert_int_equal(b.device.loop.ops->poll(b.device.loop.state, 0, &record, &why), SP_EBUG);
+    SP_TEST_OK(b.device.loop.ops->begin(b.device.loop.state, 0, &next, err));
+    assert_int_equal(b.device.loop.ops->poll(b.device.loop.state, 0, 0, &record, &why), SP_EBUG);
     close_both(&b);
 }
 
@@ -217,6 +218,226 @@ static void law_of_every_sequence(void **state)
         assert_true(fabs(z) < 4);
         assert_int_equal(outside, 0);
     }
+    close_both(&b);
+}
+
+/* A queue of pictures, each with settings of its own, drawn in a few places. */
+enum { PICTURES = 7, PLACES = 5 };
+
+typedef struct gallery {
+    both *b;
+    sp_automaton_device device;
+    sp_decode_plan plans[PICTURES];
+    size_t next, done;
+    size_t drawn_at[PLACES];          /* picture of a place */
+    sp_status status[PICTURES];
+    sp_decoder *decoders[PLACES];
+    int32_t tokens[PICTURES][POSITIONS], pass_of_token[PICTURES][POSITIONS];
+    size_t passes[PICTURES], drafted[PICTURES];
+    double deviation[PICTURES];
+    sp_device_place places[PLACES];
+    sp_device_batch batch;
+} gallery;
+
+static void open_gallery(gallery *g, both *b, size_t max_rows_of_one)
+{
+    *g = (gallery){.b = b};
+    SP_TEST_OK(sp_automaton_open(&g->device, &b->automaton, max_rows_of_one, PLACES, err));
+    for (size_t i = 0; i < PLACES; i++)
+        SP_TEST_OK(sp_decoder_open(&g->decoders[i], b->model.n_codes, b->model.rows, b->model.columns,
+                                   sp_ops_find("ref"), 1, err));
+}
+
+static void close_gallery(gallery *g)
+{
+    for (size_t i = 0; i < PLACES; i++) sp_decoder_close(g->decoders[i]);
+    sp_automaton_close(&g->device);
+}
+
+/* The next picture begins at a place, if there is one. */
+static sp_status hang(gallery *g, size_t at, sp_error *err)
+{
+    if (g->next == PICTURES) return SP_OK;
+    sp_device_place *place = &g->places[at];
+    g->drawn_at[at] = g->next;
+    place->plan = &g->plans[g->next++];
+    place->begun = 0;
+    place->decoder->passes = place->decoder->drafted = place->decoder->accepted = 0;
+    assert_true(sp_device_can_decode(place->decoder, place->plan));
+    return sp_device_begin(&g->batch, at, err);
+}
+
+static sp_status take_down(void *user, size_t at, sp_error *err)
+{
+    gallery *g = user;
+    const sp_decoder *d = g->places[at].decoder;
+    size_t picture = g->drawn_at[at];
+    g->status[picture] = g->places[at].why.status;
+    memcpy(g->tokens[picture], d->tokens, sizeof g->tokens[picture]);
+    memcpy(g->pass_of_token[picture], d->pass_of_token, sizeof g->pass_of_token[picture]);
+    g->passes[picture] = d->passes;
+    g->drafted[picture] = d->drafted;
+    g->deviation[picture] = d->deviation;
+    g->done++;
+    return hang(g, at, err);
+}
+
+static sp_status draw_gallery(gallery *g, size_t n_places, sp_error *err)
+{
+    sp_pacer pacer = {0};
+    g->next = g->done = 0;
+    memset(g->places, 0, sizeof g->places);
+    g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, &pacer, take_down, g};
+    for (size_t at = 0; at < n_places; at++) g->places[at].decoder = g->decoders[at];
+    SP_TRY(sp_device_gather(&g->batch, err));
+    for (size_t at = 0; at < n_places; at++) SP_TRY(hang(g, at, err));
+    return sp_device_run(&g->batch, err);
+}
+
+/* Pictures of one rule that differ in all that they may. */
+static void fill_gallery(gallery *g, size_t rule, size_t window, bool guided, bool cut, const float *vectors)
+{
+    for (size_t i = 0; i < PICTURES; i++) {
+        sp_sampling sampling = {.seed = 0, .image = (uint32_t)(i % 3), .cfg_scale = guided ? 1.5f + (float)i : 1,
+                                .temperature = i == 4 ? 0 : 0.7f + 0.1f * (float)i,
+                                .top_k = cut && i % 3 != 2 ? 3 + (int)i : 0,
+                                .top_p = cut && i % 3 != 0 ? 0.6f + 0.05f * (float)i : 1};
+        g->plans[i] = plan_for(rules[rule], sp_drafter_names()[i % 3], window, sampling, 40 * i + rule);
+        g->plans[i].relaxation = (sp_relaxation){.codes = vectors, .code_dim = 1, .group_size = 4,
+                                                 .group_delta = 0.1f * (float)i, .group_distance = 4};
+        g->plans[i].loop = &g->device.loop;
+        assert_true(sp_device_can_share(&g->plans[0], &g->plans[i], CODES));
+    }
+}
+
+static void assert_hung(gallery *g, size_t picture, bool same_windows)
+{
+    sp_decode_plan plan = g->plans[picture];
+    sp_decoder *here = g->b->here;
+    plan.loop = NULL;
+    SP_TEST_OK(sp_decode(here, &g->b->model, &plan, err));
+    assert_memory_equal(g->tokens[picture], here->tokens, sizeof g->tokens[picture]);
+    if (!same_windows) return;
+    assert_memory_equal(g->pass_of_token[picture], here->pass_of_token, sizeof g->pass_of_token[picture]);
+    assert_int_equal(g->passes[picture], here->passes);
+    assert_int_equal(g->drafted[picture], here->drafted);
+    assert_true(fabs(g->deviation[picture] - here->deviation) < 1e-5 * (double)here->drafted + 1e-9);
+}
+
+/* Each picture is the one that the host's loop draws alone, of every rule, in batches of any size, with any neighbours,
+ * also where it takes the place of another. */
+static void together_as_alone(void **state)
+{
+    (void)state;
+    const size_t windows[] = {6, 0, 16, 1};
+    both b;
+    gallery g;
+    float vectors[CODES];
+    open_both(&b, picture(), WINDOW);
+    open_gallery(&g, &b, WINDOW);
+    for (size_t i = 0; i < CODES; i++) vectors[i] = sp_test_value(90, i);
+    for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
+        for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+            for (size_t places = 1; places <= PLACES; places++) {
+                bool guided = (w + places) % 2, cut = places % 3 == 0;
+                if ((windows[w] == 0 && r > 1) || (!all() && (r + w + places) % 4)) continue;
+                fill_gallery(&g, r, windows[w], guided, cut, vectors);
+                SP_TEST_OK(draw_gallery(&g, places, err));
+                assert_int_equal(g.done, PICTURES);
+                for (size_t i = 0; i < PICTURES; i++) assert_hung(&g, i, windows[w] > 0);
+            }
+    close_gallery(&g);
+    close_both(&b);
+}
+
+/* What the device holds once cannot differ, and is not let differ. */
+static void what_cannot_be_shared(void **state)
+{
+    (void)state;
+    both b;
+    gallery g;
+    float vectors[CODES] = {0};
+    sp_error why = {0};
+    open_both(&b, picture(), WINDOW);
+    open_gallery(&g, &b, WINDOW);
+    fill_gallery(&g, 1, 4, true, true, vectors);
+    sp_decode_plan *last = &g.plans[PICTURES - 1];
+    const sp_decode_plan as_it_was = *last;
+    last->rule = sp_accept_find("coupled");
+    assert_false(sp_device_can_share(&g.plans[0], last, CODES));
+    *last = as_it_was;
+    last->window = 5;
+    assert_false(sp_device_can_share(&g.plans[0], last, CODES));
+    *last = as_it_was;
+    last->relaxation.group_of = group_of;
+    assert_false(sp_device_can_share(&g.plans[0], last, CODES));
+    *last = as_it_was;
+    last->sampling.top_k = CODES;
+    last->sampling.top_p = 1;
+    assert_false(sp_device_can_share(&g.plans[0], last, CODES));
+    *last = as_it_was;
+    last->sampling.cfg_scale = 1;
+    assert_false(sp_device_can_share(&g.plans[0], last, CODES));
+    assert_int_equal(draw_gallery(&g, 2, &why), SP_EBUG);
+    close_gallery(&g);
+    close_both(&b);
+}
+
+/* A picture whose scores are no numbers fails alone; its neighbours, and the one that follows it, are as ever. */
+static void one_of_many_breaks(void **state)
+{
+    (void)state;
+    both b;
+    gallery g;
+    static float logits[2 * CONTEXTS * CODES], vectors[CODES] = {0};
+    sp_automaton broken = picture();
+    memcpy(logits, broken.logits, sizeof logits);
+    for (size_t i = 0; i < CODES; i += 3) logits[(20 * CODES + i) * CODES + i % 7] = NAN;
+    broken.logits = logits;
+    open_both(&b, broken, WINDOW);
+    open_gallery(&g, &b, WINDOW);
+    size_t failed = 0;
+    for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
+        fill_gallery(&g, r, 5, false, false, vectors);
+        SP_TEST_OK(draw_gallery(&g, 3, err));
+        assert_int_equal(g.done, PICTURES);
+        for (size_t i = 0; i < PICTURES; i++) {
+            sp_decode_plan plan = g.plans[i];
+            sp_error expected = {0};
+            plan.loop = NULL;
+            assert_int_equal(sp_decode(b.here, &b.model, &plan, &expected), g.status[i]);
+            failed += g.status[i] != SP_OK;
+            if (g.status[i] == SP_OK)
+                assert_memory_equal(g.tokens[i], b.here->tokens, sizeof g.tokens[i]);
+        }
+    }
+    assert_in_range(failed, 5, 5 * PICTURES - 5);
+    close_gallery(&g);
+    close_both(&b);
+}
+
+/* The device is lost at each of its calls in turn, with several pictures on it: an error, never a wrong picture. */
+static void lost_with_many(void **state)
+{
+    (void)state;
+    both b;
+    gallery g;
+    float vectors[CODES] = {0};
+    open_both(&b, picture(), WINDOW);
+    open_gallery(&g, &b, WINDOW);
+    fill_gallery(&g, 1, 16, false, false, vectors);
+    long calls = 0, step = all() ? 1 : 7;
+    sp_status status = SP_EDEVICE;
+    for (; status == SP_EDEVICE; calls += step) {
+        sp_error why = {0};
+        sp_automaton_lose(calls);
+        status = draw_gallery(&g, 4, &why);
+        sp_automaton_lose(-1);
+        if (status != SP_OK) assert_int_equal(status, SP_EDEVICE);
+    }
+    for (size_t i = 0; i < PICTURES; i++) assert_hung(&g, i, true);
+    print_message("%ld calls of the device failed in turn\n", calls - step);
+    close_gallery(&g);
     close_both(&b);
 }
 
@@ -303,10 +524,10 @@ static void lost_while_opening(void **state)
     sp_automaton automaton = picture();
     long calls = 0;
     for (sp_status status = SP_EDEVICE; status != SP_OK; calls++) {
-        sp_automaton_device device = {{NULL, NULL}, NULL};
+        sp_automaton_device device = {{0}, NULL};
         sp_error err = {0};
         sp_automaton_lose(calls);
-        status = sp_automaton_open(&device, &automaton, WINDOW, &err);
+        status = sp_automaton_open(&device, &automaton, WINDOW, 1, &err);
         sp_automaton_lose(-1);
         if (status != SP_OK) assert_int_equal(status, SP_EDEVICE);
         sp_automaton_close(&device);
@@ -352,7 +573,7 @@ static void the_host_does_the_rest(void **state)
     both b;
     open_both(&b, picture(), WINDOW);
     sp_device_loop_ops ops = {.knows = knows_none};
-    sp_device_loop none = {&ops, NULL};
+    sp_device_loop none = {&ops, NULL, 1, WINDOW};
     sp_decode_plan plan = plan_for("pathwise", "above", 4, samplings[1], 1);
     plan.loop = &none;
     SP_TEST_OK(sp_decode(b.here, &b.model, &plan, err));
@@ -367,7 +588,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
-        cmocka_unit_test(one_rule_after_another),
+        cmocka_unit_test(one_rule_after_another), cmocka_unit_test(together_as_alone),
+        cmocka_unit_test(what_cannot_be_shared), cmocka_unit_test(one_of_many_breaks), cmocka_unit_test(lost_with_many),
         cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
         cmocka_unit_test(lost_device), cmocka_unit_test(lost_while_opening),
         cmocka_unit_test(no_allocation_in_the_loop),

@@ -16,7 +16,7 @@ class drawing {
   public:
     sp_buffer<sp_cuda_settings> settings{1};
     sp_buffer<sp_cuda_state> state{1};
-    sp_buffer<int32_t> starts{POSITIONS}, tokens{POSITIONS}, ids{RING}, kinds{RING}, drawn{POSITIONS};
+    sp_buffer<int32_t> starts{POSITIONS}, tokens{POSITIONS}, fed{1}, ids{RING}, kinds{RING}, drawn{POSITIONS};
     sp_buffer<float> logits, laws, vectors;
     sp_buffer<unsigned long long> best;
     sp_buffer<sp_cuda_row> rows{RING};
@@ -31,11 +31,13 @@ class drawing {
         picture = {};
         picture.n_codes = static_cast<uint32_t>(n_codes);
         picture.n_positions = POSITIONS;
+        picture.n_pictures = 1;
         picture.ring = RING;
         picture.settings = settings.at();
         picture.state = state.at();
         picture.starts = starts.at();
         picture.tokens = tokens.at();
+        picture.fed = fed.at();
         picture.ids = ids.at();
         picture.logits = logits.at();
         picture.laws = laws.at();
@@ -495,7 +497,7 @@ static void place(void **)
     for (size_t j = 0; j < 7; j++) assert_int_equal(ids[j], fed[j]);
     for (size_t j = 0; j < 4; j++) assert_int_equal(kind[8 + j], kinds[j]);
     assert_int_equal(d.state.read()[0].known, 12);
-    assert_int_equal(d.state.read()[0].fed, 6);
+    assert_int_equal(d.fed.read()[0], 6);
     d.stand(POSITIONS - 2, POSITIONS - 1, 2);
     SP_TEST_CUDA(sp_cuda_place(nullptr, &d.picture, 7));
     ids = d.ids.read();
@@ -503,7 +505,7 @@ static void place(void **)
     d.stand(POSITIONS, POSITIONS, 2);
     SP_TEST_CUDA(sp_cuda_place(nullptr, &d.picture, 7));
     SP_TEST_CUDA(sp_cuda_commit(nullptr, &d.picture, 7));
-    assert_int_equal(d.state.read()[0].fed, 0);
+    assert_int_equal(d.fed.read()[0], POSITIONS);
     assert_int_equal(d.records.read()[2].done, 0xFFFFFFFF); /* as it was */
 }
 

@@ -49,7 +49,7 @@ static int32_t token_at(size_t position) { return (int32_t)(position * 31 % CODE
 static void run(const sp_transformer *t, size_t n, float *logits, float *features, size_t dim)
 {
     sp_context *context;
-    SP_TEST_OK(sp_context_open(&context, t, NULL, WINDOW, err));
+    SP_TEST_OK(sp_context_open(&context, t, NULL, WINDOW, 1, err));
     sp_model model = sp_context_model(context);
     static const int32_t prompt[] = {3, 1, 4};
     SP_TEST_OK(model.ops->begin(model.state, &(sp_model_prompt){prompt, 3}, true, NULL, err));
@@ -157,7 +157,7 @@ static void trees_and_what_is_kept(void **state)
     float of_tree[2 * NODES * CODES], of_chain[2 * (DEPTH + 1) * CODES], after[2 * CODES];
     for (int tree = 0; tree < 2; tree++) {
         sp_context *context;
-        SP_TEST_OK(sp_context_open(&context, p.there, NULL, WINDOW, err));
+        SP_TEST_OK(sp_context_open(&context, p.there, NULL, WINDOW, 1, err));
         sp_model model = sp_context_model(context);
         SP_TEST_OK(model.ops->begin(model.state, &(sp_model_prompt){prompt, 3}, true, NULL, err));
         float before[2 * FIRST * CODES];
@@ -204,7 +204,7 @@ static void pictures(void **state)
     sp_decoder *d[2];
     int32_t plain[POSITIONS];
     open_pair(&p, (shape){64, 2, 2, 96});
-    SP_TEST_OK(sp_context_open(&context, p.there, NULL, WINDOW, err));
+    SP_TEST_OK(sp_context_open(&context, p.there, NULL, WINDOW, 1, err));
     for (int i = 0; i < 2; i++) SP_TEST_OK(sp_decoder_open(&d[i], CODES, 8, 8, sp_ops_find("ref"), WINDOW, err));
     static const struct { size_t window; float cfg_scale; } cases[] = {{WINDOW, 1}, {7, 2}};
     for (size_t i = 0; i < 2; i++) {
@@ -236,7 +236,7 @@ static void faults(void **state)
         sp_error error = {0};
         sp_context *context = NULL;
         sp_fault_lose(calls);
-        sp_status status = sp_context_open(&context, p.there, NULL, WINDOW, &error);
+        sp_status status = sp_context_open(&context, p.there, NULL, WINDOW, 1, &error);
         if (status == SP_OK) {
             sp_model model = sp_context_model(context);
             static const int32_t prompt[] = {1};
@@ -255,7 +255,7 @@ static void faults(void **state)
     sp_fault_memory(1 << 10);
     sp_error error = {0};
     sp_context *context = NULL;
-    assert_int_equal(sp_context_open(&context, p.there, NULL, WINDOW, &error), SP_EDEVICE);
+    assert_int_equal(sp_context_open(&context, p.there, NULL, WINDOW, 1, &error), SP_EDEVICE);
     assert_non_null(strstr(error.message, "out of memory"));
     sp_fault_memory(0);
     close_pair(&p);

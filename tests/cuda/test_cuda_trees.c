@@ -69,7 +69,7 @@ static void open_drawer(drawer *d, const checkpoint *file, const sp_model_config
     SP_TEST_OK(sp_transformer_open(&d->target, config, file->tensors, on_device ? sp_device_pack_ops() : ops, true,
                                    err));
     if (on_device) SP_TEST_OK(sp_transformer_use_device(d->target, sp_device_functions()->models, 0, err));
-    SP_TEST_OK(sp_context_open(&d->context, d->target, NULL, WINDOW, err));
+    SP_TEST_OK(sp_context_open(&d->context, d->target, NULL, WINDOW, 1, err));
     SP_TEST_OK(sp_eagle_open(&d->eagle, folder, d->target, file->tensors, ops, "", err));
     SP_TEST_OK(sp_eagle_context_open(&d->drafter, d->eagle, NULL, WINDOW, err));
     sp_model model = sp_context_model(d->context);

@@ -126,7 +126,7 @@ struct fixture {
         sp_error err = {};
         state.ops = &sp_cuda_models;
         if (state.ops->open(&model, 0, &plan, &err) != SP_OK) fail_msg("%s", err.message);
-        if (state.ops->context_open(&state.context, model, WINDOW, 1, &err) != SP_OK) fail_msg("%s", err.message);
+        if (state.ops->context_open(&state.context, model, WINDOW, 1, 1, &err) != SP_OK) fail_msg("%s", err.message);
     }
     ~fixture()
     {

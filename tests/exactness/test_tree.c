@@ -24,8 +24,8 @@ static void open_model(fixture *f, const char *kernels, bool bf16)
     SP_TEST_OK(sp_model_config_load(folder, &f->config, err));
     SP_TEST_OK(sp_tensors_open(&f->tensors, folder, err));
     SP_TEST_OK(sp_transformer_open(&f->transformer, &f->config, f->tensors, sp_ops_find(kernels), bf16, err));
-    SP_TEST_OK(sp_context_open(&f->tree, f->transformer, NULL, WINDOW, err));
-    SP_TEST_OK(sp_context_open(&f->chain, f->transformer, NULL, WINDOW, err));
+    SP_TEST_OK(sp_context_open(&f->tree, f->transformer, NULL, WINDOW, 1, err));
+    SP_TEST_OK(sp_context_open(&f->chain, f->transformer, NULL, WINDOW, 1, err));
     f->n_logits = 2 * WINDOW * f->config.n_codes;
     f->n_features = 2 * WINDOW * f->config.dim;
     f->logits = sp_test_alloc(f->n_logits);

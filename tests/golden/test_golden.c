@@ -119,7 +119,7 @@ static void logits_of(const golden *g, const char *kernels)
     SP_TEST_OK(sp_model_config_load(g->folder, &config, err));
     SP_TEST_OK(sp_tensors_open(&tensors, path, err));
     SP_TEST_OK(sp_transformer_open(&transformer, &config, tensors, sp_ops_find(kernels), false, err));
-    SP_TEST_OK(sp_context_open(&context, transformer, NULL, WINDOW, err));
+    SP_TEST_OK(sp_context_open(&context, transformer, NULL, WINDOW, 1, err));
     static const size_t windows[] = {WINDOW, 1, 7};
     size_t n_windows = quick(kernels) ? sizeof windows / sizeof *windows : 1;
     double worst = 0;

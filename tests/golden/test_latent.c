@@ -149,7 +149,7 @@ static void test_features(void **state)
         sp_transformer *transformer;
         sp_context *context;
         SP_TEST_OK(sp_transformer_open(&transformer, &g.config, g.tensors, sp_ops_find(*kernels), false, err));
-        SP_TEST_OK(sp_context_open(&context, transformer, NULL, WINDOW, err));
+        SP_TEST_OK(sp_context_open(&context, transformer, NULL, WINDOW, 1, err));
         double worst = 0;
         for (size_t i = 0; i < (quick(*kernels) ? 3 : 1); i++)
             worst = fmax(worst, features_by(&g, sp_context_model(context), windows[i]));

@@ -37,7 +37,7 @@ static double picture(const machine *m, sp_pacer *pacer, size_t window, uint32_t
         double ms = pass_ms(m, n, at) * (1 + 0.1 * uniform(draw)) * (uniform(draw) < 0.02 ? 5 : 1);
         for (got = 1; got < n && uniform(draw) > wrong[at + got]; got++) {}
         for (size_t i = at + got; i < at + n && i < at + got + NEAR; i++) wrong[i] *= m->chance > 0 ? RIPENS : 1;
-        if (!window) sp_pacer_record(pacer, n, got, ms);
+        if (!window) sp_pacer_record(pacer, n, (double)got, ms);
         total += ms;
         ++*passes;
     }
@@ -92,7 +92,7 @@ static void stays_within_the_limit(void **state)
     for (int i = 0; i < 1000; i++) {
         size_t n = sp_pacer_window(&pacer, 5);
         assert_in_range(n, 1, 5);
-        sp_pacer_record(&pacer, n, n, 1);
+        sp_pacer_record(&pacer, n, (double)n, 1);
     }
     sp_pacer_record(&pacer, 77, 1, 1);
     assert_int_equal(pacer.passes, 1000);

@@ -10,7 +10,7 @@ static void logits_of(const sp_transformer *t, int threads, size_t n, float *out
     sp_pool *pool;
     sp_context *context;
     SP_TEST_OK(sp_pool_open(&pool, threads, err));
-    SP_TEST_OK(sp_context_open(&context, t, pool, WINDOW, err));
+    SP_TEST_OK(sp_context_open(&context, t, pool, WINDOW, 1, err));
     sp_model model = sp_context_model(context);
     static const int32_t prompt[] = {3, 1, 4};
     sp_model_prompt words = {prompt, 3};

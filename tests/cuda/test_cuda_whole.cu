@@ -1,16 +1,17 @@
-/* A whole picture on a device, a small transformer and the decode loop together, against the host's loop over the same
- * transformer on the same device: the tokens and the counts of every rule, whatever the windows were captured for. The
- * host's loop reads logits; the device's has the race of ar and pathwise as the epilogue of the head. */
+/* Whole pictures on a device, a small transformer and the decode loop together, against the host's loop over the same
+ * transformer on the same device: the tokens and the counts of every rule, whatever the windows were captured for, alone
+ * and in batches. The host's loop reads logits; the device's has the race of ar and pathwise as the epilogue of the head
+ * where one block has all rows. */
 #include "tests/cuda/device_test.cuh"
 
 extern "C" {
-#include "decode/decode.h"
+#include "decode/device.h"
 }
 #include "kernels/cuda/table.cuh"
 
 enum {
     DIM = 32, BLOCKS = 2, HEADS = 4, KV_HEADS = 2, HEAD_DIM = 8, FFN = 48, CODES = 70, PREFIX = 3, IDS = 5,
-    COLUMNS = 4, POSITIONS = 16, WINDOW = 8
+    COLUMNS = 4, POSITIONS = 16, WINDOW = 8, PLACES = 9, PICTURES = 10
 };
 
 struct weights {
@@ -25,14 +26,20 @@ static std::vector<uint16_t> matrix(size_t n, size_t k, uint32_t stream)
     return sp_test_bf16(values);
 }
 
-/* The prompt's ids, then what a model of two streams does with passes of rows in host memory. */
+/* What a model of two streams does with passes of rows in host memory. */
 struct by_rows {
     sp_device_context *context;
     const sp_device_model_ops *ops;
     bool guided;
+    size_t prompt;
 };
 
-static const int32_t prefixes[SP_DEVICE_STREAMS][PREFIX] = {{1, 3, 2}, {0, 0, 4}};
+/* The prompt's ids. */
+static int32_t prefix_id(size_t prompt, size_t stream, size_t i)
+{
+    static const int32_t prefixes[SP_DEVICE_STREAMS][PREFIX] = {{1, 3, 2}, {0, 0, 4}};
+    return stream == 0 ? (prefixes[0][i] + static_cast<int32_t>(prompt * (i + 1))) % IDS : prefixes[1][i];
+}
 
 static sp_status begin(void *state, const sp_model_prompt *, bool guided, float *, sp_error *err)
 {
@@ -43,10 +50,10 @@ static sp_status begin(void *state, const sp_model_prompt *, bool guided, float 
     m->guided = guided;
     for (size_t s = 0; s < streams; s++) {
         for (int32_t i = 0; i + 1 < PREFIX; i++) {
-            token.push_back(~prefixes[s][i]);
+            token.push_back(~prefix_id(m->prompt, s, static_cast<size_t>(i)));
             position.push_back(i);
         }
-        last[s] = prefixes[s][PREFIX - 1];
+        last[s] = prefix_id(m->prompt, s, PREFIX - 1);
     }
     sp_device_rows rows = {streams, PREFIX - 1, token.data(), position.data(), position.data(), NULL};
     SP_TRY(m->ops->pass(m->context, &rows, NULL, NULL, err));
@@ -60,7 +67,7 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
     size_t streams = m->guided ? 2 : 1;
     for (size_t s = 0; s < streams; s++)
         for (size_t j = 0; j < w->n; j++) {
-            token.push_back(w->first + j == 0 ? ~prefixes[s][PREFIX - 1] : w->ids[j]);
+            token.push_back(w->first + j == 0 ? ~prefix_id(m->prompt, s, PREFIX - 1) : w->ids[j]);
             position.push_back(static_cast<int32_t>(PREFIX + w->first + j) - 1);
         }
     sp_device_rows rows = {streams, w->n, token.data(), position.data(), position.data(), NULL};
@@ -125,8 +132,9 @@ struct fixture {
         plan.head = {head.data(), CODES, DIM};
         sp_error err = {};
         state.ops = &sp_cuda_models;
+        state.prompt = 0;
         if (state.ops->open(&model, 0, &plan, &err) != SP_OK) fail_msg("%s", err.message);
-        if (state.ops->context_open(&state.context, model, WINDOW, 1, 1, &err) != SP_OK) fail_msg("%s", err.message);
+        if (state.ops->context_open(&state.context, model, WINDOW, 1, PLACES, &err) != SP_OK) fail_msg("%s", err.message);
     }
     ~fixture()
     {
@@ -188,8 +196,95 @@ static void pictures_are_the_hosts(void **)
     for (sp_decoder *d : {here, there, plain}) sp_decoder_close(d);
 }
 
+/* Pictures of different prompts and settings, a few at a time. */
+struct gallery {
+    fixture f;
+    sp_model model;
+    sp_device_loop loop;
+    sp_decode_plan plans[PICTURES];
+    sp_decoder *decoders[PLACES];
+    sp_device_place places[PLACES];
+    sp_device_batch batch;
+    size_t next, count, drawn_at[PLACES];
+    std::vector<int32_t> tokens[PICTURES];
+
+    sp_status hang(size_t at, sp_error *err)
+    {
+        if (next == count) return SP_OK;
+        sp_device_place &place = places[at];
+        place.decoder = decoders[at];
+        place.decoder->passes = place.decoder->drafted = place.decoder->accepted = 0;
+        place.plan = &plans[next];
+        drawn_at[at] = f.state.prompt = next++;
+        f.state.ops->select(f.state.context, at);
+        SP_TRY(begin(&f.state, NULL, place.plan->sampling.cfg_scale != 1.0f, NULL, err));
+        assert_true(sp_device_can_decode(place.decoder, place.plan));
+        return sp_device_begin(&batch, at, err);
+    }
+    static sp_status over(void *user, size_t at, sp_error *err)
+    {
+        gallery *g = static_cast<gallery *>(user);
+        assert_int_equal(g->places[at].why.status, SP_OK);
+        const int32_t *from = g->decoders[at]->tokens;
+        g->tokens[g->drawn_at[at]].assign(from, from + POSITIONS);
+        return g->hang(at, err);
+    }
+    sp_status draw(size_t n_places, size_t n_pictures, sp_error *err)
+    {
+        sp_pacer pacer = {};
+        next = 0;
+        count = n_pictures;
+        memset(places, 0, sizeof places);
+        batch = sp_device_batch{&loop, places, n_places, WINDOW, &pacer, over, this};
+        SP_TRY(sp_device_gather(&batch, err));
+        for (size_t at = 0; at < n_places; at++) SP_TRY(hang(at, err));
+        return sp_device_run(&batch, err);
+    }
+};
+
+/* In batches of 9 windows of 8 a pass has 144 rows of two streams: more than one product takes; of 3 windows of 2 one
+ * block of the head has all. */
+static void pictures_together(void **)
+{
+    static const sp_model_ops ops = {begin, forward, NULL};
+    static const struct { const char *rule; size_t places, window; bool guided; } cases[] = {
+        {"pathwise", 9, 8, true}, {"pathwise", 3, 2, true}, {"sjd", 2, 5, true}, {"gsd", 2, 8, false}, {"ar", 3, 1, false}, {"coupled", 4, 7, true}};
+    static gallery g;
+    g.model = {&ops, &g.f.state, CODES, POSITIONS / COLUMNS, COLUMNS, PREFIX, DIM};
+    g.loop = g.f.state.ops->loop(g.f.state.context);
+    std::vector<float> codes = sp_test_values(CODES, 90);
+    sp_decoder *alone;
+    sp_error err = {};
+    assert_int_equal(sp_decoder_open(&alone, CODES, POSITIONS / COLUMNS, COLUMNS, sp_ops_find("ref"), WINDOW, &err), 0);
+    for (sp_decoder *&d : g.decoders)
+        assert_int_equal(sp_decoder_open(&d, CODES, POSITIONS / COLUMNS, COLUMNS, sp_ops_find("ref"), 1, &err), 0);
+    for (const auto &c : cases) {
+        if (&c > &cases[1] && !getenv("SP_TEST_ALL")) break;
+        size_t count = c.places + 1;
+        for (size_t i = 0; i < count; i++) {
+            sp_decode_plan &plan = g.plans[i] = {};
+            plan.rule = sp_accept_find(c.rule);
+            plan.drafter = sp_drafter_find(sp_drafter_names()[i % 3]);
+            plan.window = c.window;
+            plan.sampling = {i, static_cast<uint32_t>(i % 2), c.guided ? 1.5f + static_cast<float>(i) / 8 : 1, 1, 0, 1};
+            plan.relaxation = {codes.data(), 1, 5, 0.3f, 4, NULL, 0, 0, 0};
+            plan.loop = &g.loop;
+        }
+        if (g.draw(c.places, count, &err) != SP_OK) fail_msg("%s", err.message);
+        g.f.state.ops->select(g.f.state.context, 1);
+        for (size_t i = 0; i < count; i += 3) {
+            g.f.state.prompt = i;
+            g.plans[i].loop = NULL;
+            draw(alone, &g.model, g.plans[i]);
+            assert_memory_equal(alone->tokens, g.tokens[i].data(), POSITIONS * sizeof(int32_t));
+        }
+    }
+    sp_decoder_close(alone);
+    for (sp_decoder *d : g.decoders) sp_decoder_close(d);
+}
+
 int main()
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(pictures_are_the_hosts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(pictures_are_the_hosts), cmocka_unit_test(pictures_together)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -247,8 +247,9 @@ struct gallery {
 static void pictures_together(void **)
 {
     static const sp_model_ops ops = {begin, forward, NULL};
-    static const struct { const char *rule; size_t places, window; bool guided; } cases[] = {
-        {"pathwise", 9, 8, true}, {"pathwise", 3, 2, true}, {"sjd", 2, 5, true}, {"gsd", 2, 8, false}, {"ar", 3, 1, false}, {"coupled", 4, 7, true}};
+    static const struct { const char *rule; size_t places, window; bool guided, cut; } cases[] = {
+        {"pathwise", 9, 8, true, false}, {"pathwise", 3, 2, true, true}, {"sjd", 2, 5, true, true},
+        {"gsd", 2, 8, false, false},     {"ar", 3, 1, false, true},      {"coupled", 4, 7, true, false}};
     static gallery g;
     g.model = {&ops, &g.f.state, CODES, POSITIONS / COLUMNS, COLUMNS, PREFIX, DIM};
     g.loop = g.f.state.ops->loop(g.f.state.context);
@@ -266,7 +267,8 @@ static void pictures_together(void **)
             plan.rule = sp_accept_find(c.rule);
             plan.drafter = sp_drafter_find(sp_drafter_names()[i % 3]);
             plan.window = c.window;
-            plan.sampling = {i, static_cast<uint32_t>(i % 2), c.guided ? 1.5f + static_cast<float>(i) / 8 : 1, 1, 0, 1};
+            plan.sampling = {i, static_cast<uint32_t>(i % 2), c.guided ? 1.5f + static_cast<float>(i) / 8 : 1, 1,
+                             c.cut ? 5 + static_cast<int>(i) : 0, 1};
             plan.relaxation = {codes.data(), 1, 5, 0.3f, 4, NULL, 0, 0, 0};
             plan.loop = &g.loop;
         }

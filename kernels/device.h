@@ -38,7 +38,7 @@ typedef struct sp_device_block {
     sp_device_matrix qkv, o, gate_up, down;
 } sp_device_block;
 
-/* A transformer as src/model/transformer.h has it, its tokens codes. All pointers are host memory, not kept. */
+/* A transformer as src/model/transformer.h has it. All pointers are host memory, not kept. */
 typedef struct sp_device_plan {
     size_t dim, n_blocks, heads, kv_heads, head_dim, ffn_dim, n_codes;
     size_t n_prefix, n_positions; /* rows of the prefix, tokens of a picture */
@@ -46,6 +46,9 @@ typedef struct sp_device_plan {
     bool layer_norm, rope_adjacent; /* layer_norm: of heads, else RMS */
     size_t code_row, prefix_lines;  /* row of code 0; rows of a prefix id: 1, or one for each position of the prefix */
     sp_device_table codes, prefix, prefix_position;
+    size_t latent_dim;                   /* of a continuous token; 0: tokens are codes */
+    const float *latents, *latents_bias; /* what it is fed as, in float: [dim, latent_dim], [dim] */
+    sp_device_table feature_position;    /* [n_positions, dim] added to the features of the picture's rows */
     const float *cosine, *sine; /* [n_prefix + n_positions, head_dim / 2] */
     const float *input_norm;    /* [dim], or NULL */
     const sp_device_block *blocks;
@@ -60,10 +63,13 @@ typedef struct sp_device_context sp_device_context;
 enum { SP_DEVICE_STREAMS = 2 };
 
 /* Rows of a pass in host memory, a window of n rows for each stream, one after another. token: a code, or ~id of the
- * prefix. parent [n] NULL: a chain, slot is position; else the row that a row follows, the same in every stream. */
+ * prefix; of a model with continuous tokens any number from 0 on stands for the row of latents, which are the same in
+ * every stream. parent [n] NULL: a chain, slot is position; else the row that a row follows, the same in every
+ * stream. */
 typedef struct sp_device_rows {
     size_t n_streams, n;
     const int32_t *token, *position, *slot, *parent;
+    const float *latents; /* [n, latent_dim], or NULL when no row is fed one */
 } sp_device_rows;
 
 typedef struct sp_device_model_ops {
@@ -78,15 +84,18 @@ typedef struct sp_device_model_ops {
     void (*context_close)(sp_device_context *context);
     /* The picture that pass, follow and move are of from now on; at first 0. */
     void (*select)(sp_device_context *context, size_t picture);
-    /* logits [n_streams, n, n_codes] and features [n_streams, n, dim] in host memory, either may be NULL. */
+    /* logits [n_streams, n, n_codes] and features [n_streams, n, dim] in host memory, either may be NULL; with
+     * continuous tokens there are no logits. */
     sp_status (*pass)(sp_device_context *context, const sp_device_rows *rows, float *logits, float *features,
                       sp_error *err);
+    /* Of a model with continuous tokens: features of the last pass in device memory, until the next one. */
+    const float *(*features)(const sp_device_context *context);
     /* The prefix pass is over: token [n_streams] is what the first row of the picture is fed. */
     sp_status (*follow)(sp_device_context *context, const int32_t *token, size_t n_streams, sp_error *err);
     /* Keys and values of slots from[i], which ascend and are at least first + i, go to first + i of a stream. */
     sp_status (*move)(sp_device_context *context, size_t stream, const int32_t *from, size_t first, size_t n,
                       sp_error *err);
-    /* The decode loop of this context. */
+    /* The decode loop of this context; without ops for continuous tokens. */
     sp_device_loop (*loop)(sp_device_context *context);
 } sp_device_model_ops;
 

@@ -3,13 +3,12 @@
 /* A diffusion head on a device (model/head.h has its equations): whole denoising chains of a window in one call, with
  * what a rule decides at each step. model/head_device.c makes the plan.
  *
- *     sp_device_head *head;
- *     SP_TRY(heads->open(&head, number, &plan, err));                    // plan and all it points to are borrowed
- *     SP_TRY(heads->condition(head, &conditions, err));
- *     SP_TRY(heads->run(head, &chains, err));
- *     heads->close(head);
+ *     SP_TRY(heads->open(&head, number, &plan, err));                    // weights; plan is borrowed
+ *     SP_TRY(heads->context_open(&context, head, max_rows, err));        // chains of a picture in the making
+ *     SP_TRY(heads->condition(context, &conditions, err));
+ *     SP_TRY(heads->run(context, &chains, err));
  *
- * A head is used by one thread at a time. Blocks are in bf16 arithmetic with float sums, first and last layer in float.
+ * A head is read-only and shared by threads; a context is used by one thread at a time. Blocks are in bf16 arithmetic with float sums, first and last layer in float.
  * A chain's bits depend on its condition, its draws and the last chain of its position alone. */
 #include "base/dtype.h"
 #include "base/error.h"
@@ -39,7 +38,6 @@ typedef struct sp_device_head_plan {
     const sp_device_head_block *block; /* [blocks] */
     const sp_device_head_step *step;   /* [steps] */
     const float *time;                 /* [steps, width] */
-    size_t max_rows;                   /* conditions of a call, a stream; also chains that are remembered */
 } sp_device_head_plan;
 
 typedef struct sp_device_head_conditions {
@@ -50,7 +48,7 @@ typedef struct sp_device_head_conditions {
 } sp_device_head_conditions;
 
 /* Chains from their own noise, or coupled by reflection with the last ones of their positions (acceptance/
- * chain_mirror.c). Positions of a call differ by less than max_rows. */
+ * chain_mirror.c). Positions of a call differ by less than max_rows of the context. */
 typedef struct sp_device_chains {
     size_t n;
     const int32_t *row;       /* [n] of the conditions */
@@ -65,13 +63,19 @@ typedef struct sp_device_chains {
 } sp_device_chains;
 
 typedef struct sp_device_head sp_device_head;
+typedef struct sp_device_head_context sp_device_head_context;
 
 typedef struct sp_device_head_ops {
     sp_status (*open)(sp_device_head **out, int device, const sp_device_head_plan *plan, sp_error *err);
-    sp_status (*condition)(sp_device_head *head, const sp_device_head_conditions *conditions, sp_error *err);
-    sp_status (*run)(sp_device_head *head, const sp_device_chains *chains, sp_error *err);
     size_t (*bytes)(const sp_device_head *head); /* of device memory */
     void (*close)(sp_device_head *head);
+    /* max_rows: conditions of a call, a stream; also chains that are remembered. */
+    sp_status (*context_open)(sp_device_head_context **out, const sp_device_head *head, size_t max_rows, sp_error *err);
+    size_t (*context_bytes)(const sp_device_head_context *context);
+    void (*context_close)(sp_device_head_context *context);
+    sp_status (*condition)(sp_device_head_context *context, const sp_device_head_conditions *conditions,
+                           sp_error *err);
+    sp_status (*run)(sp_device_head_context *context, const sp_device_chains *chains, sp_error *err);
 } sp_device_head_ops;
 
 #endif

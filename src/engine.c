@@ -89,7 +89,7 @@ static bool stored_bf16(const sp_engine *e)
 /* Why a model that was loaded cannot run on a device; NULL: it can. */
 static const char *unfit(const sp_engine *e, const char *dtype)
 {
-    if (sp_engine_continuous(e)) return "it draws continuous tokens";
+    if (e->config.masked) return "it draws tokens in any order";
     if (!stored_bf16(e)) return "its weights are not bf16";
     return strcmp(dtype, "f32") == 0 ? "the arithmetic there is bf16" : NULL;
 }
@@ -201,9 +201,16 @@ static sp_status open_codec_tensors(sp_engine *e, sp_error *err)
     return sp_tensors_open(&e->codec_tensors, path, err);
 }
 
+sp_status sp_engine_open_latent(const sp_engine *e, sp_latent **out, const sp_model_config *config,
+                                const sp_tensors *tensors, sp_error *err)
+{
+    return e->device ? sp_latent_open_on(out, config, tensors, e->device, e->device_number, err)
+                     : sp_latent_open(out, config, tensors, e->ops, e->bf16, err);
+}
+
 static sp_status open_model(sp_engine *e, sp_error *err)
 {
-    if (sp_engine_continuous(e)) return sp_latent_open(&e->latent, &e->config, e->tensors, e->ops, e->bf16, err);
+    if (sp_engine_continuous(e)) return sp_engine_open_latent(e, &e->latent, &e->config, e->tensors, err);
     const sp_ops *ops = e->device ? sp_device_pack_ops() : e->ops;
     SP_TRY(sp_transformer_open(&e->transformer, &e->config, e->tensors, ops, e->bf16, err));
     if (!e->device) return SP_OK;
@@ -271,7 +278,7 @@ void sp_engine_close(sp_engine *e)
 
 size_t sp_engine_weight_bytes(const sp_engine *e)
 {
-    if (e->latent) return sp_latent_bytes(e->latent);
+    if (e->latent) return sp_latent_bytes(e->latent) + sp_latent_device_bytes(e->latent);
     return sp_transformer_bytes(e->transformer) + sp_transformer_device_bytes(e->transformer);
 }
 

@@ -40,6 +40,10 @@ struct sp_engine {
 static inline bool sp_engine_continuous(const sp_engine *e) { return e->config.latent_dim > 0; }
 size_t sp_engine_weight_bytes(const sp_engine *engine); /* of the model, without its drafter */
 
+/* A model with continuous tokens on the engine's device, in its arithmetic: its own, or the one that drafts. */
+SP_CHECK sp_status sp_engine_open_latent(const sp_engine *engine, sp_latent **out, const sp_model_config *config,
+                                         const sp_tensors *tensors, sp_error *err);
+
 /* The drafting model that the options gave must be there and is loaded; the one beside the model may be. */
 SP_CHECK sp_status sp_engine_find_drafter(sp_engine *engine, const char *folder, sp_error *err);
 size_t sp_engine_drafter_bytes(const sp_engine *engine); /* loaded so far */

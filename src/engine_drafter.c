@@ -42,7 +42,7 @@ static sp_status open_draft(const sp_engine *e, sp_latent **out, sp_tensors **te
     SP_TRY(sp_model_config_load(folder, &config, err));
     SP_TRY(check_draft(&e->config, &config, folder, err));
     SP_TRY(sp_tensors_open(tensors, folder, err));
-    sp_status status = sp_latent_open(out, &config, *tensors, e->ops, e->bf16, err);
+    sp_status status = sp_engine_open_latent(e, out, &config, *tensors, err);
     if (status == SP_OK) {
         sp_tensors_drop(*tensors);
         return SP_OK;
@@ -101,7 +101,8 @@ size_t sp_engine_drafter_bytes(const sp_engine *e)
 {
     const sp_eagle *drafter = atomic_load(&e->drafter);
     const sp_latent *draft = atomic_load(&e->draft);
-    return draft ? sp_latent_bytes(draft) : drafter ? sp_eagle_bytes(drafter) : 0;
+    if (draft) return sp_latent_bytes(draft) + sp_latent_device_bytes(draft);
+    return drafter ? sp_eagle_bytes(drafter) : 0;
 }
 
 size_t sp_engine_drafter_parameters(const sp_engine *e)

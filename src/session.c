@@ -122,7 +122,9 @@ static sp_status open_drafting(sp_session *s, sp_error *err)
 static size_t peak_bytes(const sp_session *s)
 {
     size_t bytes = sp_engine_weight_bytes(s->engine) + s->engine->session_bytes;
-    if (s->draft) bytes += sp_engine_drafter_bytes(s->engine) + sp_latent_context_bytes(s->draft);
+    if (s->draft)
+        bytes += sp_engine_drafter_bytes(s->engine) + sp_latent_context_bytes(s->draft) +
+                 sp_latent_context_device_bytes(s->draft);
     if (s->tree)
         bytes += sp_engine_drafter_bytes(s->engine) + sp_eagle_context_bytes(s->drafter) + sp_tree_bytes(s->tree);
     return bytes;

@@ -27,7 +27,7 @@ sp_status sp_session_open_draft(sp_session *s, sp_error *err)
 
 size_t sp_session_latent_bytes(const sp_session *s)
 {
-    return sp_latent_context_bytes(s->latent) +
+    return sp_latent_context_bytes(s->latent) + sp_latent_context_device_bytes(s->latent) +
            (s->masked ? sp_masked_decoder_bytes(s->masked) : sp_chain_decoder_bytes(s->chains));
 }
 

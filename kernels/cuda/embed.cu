@@ -3,24 +3,18 @@
 
 enum { THREADS = 128 };
 
-__device__ static inline float stored(const sp_table &t, size_t i)
-{
-    if (t.dtype == SP_F32) return static_cast<const float *>(t.data)[i];
-    uint16_t half = static_cast<const uint16_t *>(t.data)[i];
-    return t.dtype == SP_BF16 ? sp_bf16_to_f32(half) : sp_f16_to_f32(half);
-}
-
 __global__ void SP_BOUNDS(THREADS, 1) embed_kernel(sp_embedding e, sp_rows rows, size_t dim, float *x)
 {
     size_t row = blockIdx.x;
     int token = rows.token[row], position = rows.position[row];
     if (position < 0 || token == SP_TOKEN_GIVEN) return;
     bool prefix = token < 0;
+    if (!prefix && !e.codes.data) return;
     size_t line = prefix ? static_cast<size_t>(~token) * e.prefix_lines + (e.prefix_lines > 1 ? position : 0)
                          : e.code_row + static_cast<size_t>(token);
     for (size_t i = threadIdx.x; i < dim; i += THREADS) {
-        float v = stored(prefix ? e.prefix : e.codes, line * dim + i);
-        if (prefix && e.prefix_position.data) v += stored(e.prefix_position, static_cast<size_t>(position) * dim + i);
+        float v = sp_table_at(prefix ? e.prefix : e.codes, line * dim + i);
+        if (prefix && e.prefix_position.data) v += sp_table_at(e.prefix_position, static_cast<size_t>(position) * dim + i);
         x[row * dim + i] = v;
     }
 }

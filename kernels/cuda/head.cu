@@ -11,12 +11,20 @@ enum { MAX_STREAMS = 2, MAX_WIDTH = 8192, MAX_DIM = 256 };
 
 struct sp_device_head {
     int device, multiprocessors;
-    size_t max_rows, condition_width;
-    sp_cuda_head head; /* in device memory but for its numbers */
+    size_t condition_width;
+    sp_cuda_head head; /* the part that no picture changes: in device memory but for its numbers */
+    unsigned char *memory;
+    size_t bytes;
+};
+
+struct sp_device_head_context {
+    const sp_device_head *of;
+    size_t max_rows;
+    sp_cuda_head head; /* all of it */
     float *features;   /* [MAX_STREAMS, max_rows, condition_width] */
     uint16_t *x;       /* the same in bf16 */
-    unsigned char *weights, *work;
-    size_t weight_bytes, work_bytes;
+    unsigned char *memory;
+    size_t bytes;
     cudaStream_t stream;
 };
 
@@ -64,26 +72,26 @@ static void take_weights(sp_cuda_head *h, const sp_device_head_plan *p, sp_cuda_
     h->step = take<sp_device_head_step>(b, p->steps);
 }
 
-static void take_work(sp_device_head *d, const sp_device_head_plan *p, bump *b)
+static void take_work(sp_device_head_context *c, bump *b)
 {
-    sp_cuda_head *h = &d->head;
-    size_t rows = MAX_STREAMS * p->max_rows, path = p->max_rows * p->steps * p->dim;
-    h->scale = take<float>(b, p->max_rows);
-    h->conditions = take<float>(b, rows * p->width);
+    sp_cuda_head *h = &c->head;
+    size_t rows = MAX_STREAMS * c->max_rows, states = c->max_rows * (size_t)h->dim;
+    h->scale = take<float>(b, c->max_rows);
+    h->conditions = take<float>(b, rows * (size_t)h->width);
     h->s = take<uint16_t>(b, rows * (size_t)h->width_stride);
     h->u = take<uint16_t>(b, rows * (size_t)h->width_stride);
     h->active = take<uint16_t>(b, rows * (size_t)h->hidden_stride);
-    h->h = take<float>(b, rows * p->width);
+    h->h = take<float>(b, rows * (size_t)h->width);
     h->m = take<float>(b, rows * (size_t)h->modulations);
-    h->row = take<int32_t>(b, p->max_rows);
-    h->position = take<uint32_t>(b, p->max_rows);
-    for (int i = 0; i < 4; i++) h->path[i] = take<float>(b, path);
-    h->state = take<float>(b, p->max_rows * p->dim);
-    h->mean = take<float>(b, p->max_rows * p->dim);
-    h->deviation = take<float>(b, p->max_rows * p->dim);
+    h->row = take<int32_t>(b, c->max_rows);
+    h->position = take<uint32_t>(b, c->max_rows);
+    for (int i = 0; i < 4; i++) h->path[i] = take<float>(b, states * (size_t)h->steps);
+    h->state = take<float>(b, states);
+    h->mean = take<float>(b, states);
+    h->deviation = take<float>(b, states);
     h->counter = take<unsigned>(b, 1);
-    d->features = take<float>(b, rows * p->condition.k);
-    d->x = take<uint16_t>(b, rows * sp_cuda_chunks(p->condition.k) * SP_CUDA_CHUNK);
+    c->features = take<float>(b, rows * c->of->condition_width);
+    c->x = take<uint16_t>(b, rows * (size_t)h->condition.chunks * SP_CUDA_CHUNK);
 }
 
 static sp_status upload(const void *to, const void *from, size_t bytes, sp_error *err)
@@ -130,16 +138,22 @@ static sp_status upload_weights(const sp_cuda_head *h, const sp_device_head_plan
 
 /* ---- open and close ---- */
 
-/* Largest sizes at which no product of them below overflows. */
+/* Largest sizes at which no product of them overflows. */
 static sp_status check(const sp_device_head_plan *p, sp_error *err)
 {
-    size_t unused;
     if (p->dim < 1 || p->dim > MAX_DIM || p->width < 1 || p->width > MAX_WIDTH || p->hidden > 8 * MAX_WIDTH)
         return SP_FAIL(err, SP_EUNSUPPORTED, "device: a head of %zu numbers, width %zu and %zu inside: expected at "
                        "most %d, %d and %d; use --device cpu", p->dim, p->width, p->hidden, MAX_DIM, MAX_WIDTH,
                        8 * MAX_WIDTH);
-    SP_TRY(sp_size_product(&unused, err, "chains", p->max_rows, p->steps, p->dim, 4 * sizeof(float)));
-    return sp_size_product(&unused, err, "modulations", MAX_STREAMS * p->max_rows, p->modulation.n, sizeof(float), 1);
+    return SP_OK;
+}
+
+static sp_status check_rows(const sp_cuda_head *h, size_t max_rows, sp_error *err)
+{
+    size_t unused;
+    SP_TRY(sp_size_product(&unused, err, "chains", max_rows, (size_t)h->steps, (size_t)h->dim, 4 * sizeof(float)));
+    return sp_size_product(&unused, err, "modulations", MAX_STREAMS * max_rows, (size_t)h->modulations, sizeof(float),
+                           1);
 }
 
 static void set_shape(sp_cuda_head *h, const sp_device_head_plan *p)
@@ -152,7 +166,6 @@ static void set_shape(sp_cuda_head *h, const sp_device_head_plan *p)
     h->n_groups = (int)p->groups;
     h->blocks_a_group = (int)(p->blocks / p->groups);
     h->steps = (int)p->steps;
-    h->max_rows = (int)p->max_rows;
     h->modulations = (int)p->modulation.n;
     h->width_stride = (int)(sp_cuda_chunks(p->width) * SP_CUDA_CHUNK);
     h->hidden_stride = (int)(sp_cuda_chunks(p->hidden) * SP_CUDA_CHUNK);
@@ -161,10 +174,10 @@ static void set_shape(sp_cuda_head *h, const sp_device_head_plan *p)
 }
 
 /* Zeros beyond width and hidden, which nothing writes. */
-static sp_status clear_ends(const sp_device_head *d, sp_error *err)
+static sp_status clear_ends(const sp_device_head_context *c, sp_error *err)
 {
-    const sp_cuda_head *h = &d->head;
-    size_t rows = MAX_STREAMS * d->max_rows;
+    const sp_cuda_head *h = &c->head;
+    size_t rows = MAX_STREAMS * c->max_rows;
     SP_CUDA(cudaMemset(h->s, 0, rows * (size_t)h->width_stride * sizeof *h->s), err);
     SP_CUDA(cudaMemset(h->u, 0, rows * (size_t)h->width_stride * sizeof *h->u), err);
     SP_CUDA(cudaMemset(h->active, 0, rows * (size_t)h->hidden_stride * sizeof *h->active), err);
@@ -173,22 +186,15 @@ static sp_status clear_ends(const sp_device_head *d, sp_error *err)
 
 static sp_status make(sp_device_head *d, const sp_device_head_plan *p, sp_cuda_head_block *blocks, sp_error *err)
 {
-    bump weights = {}, work = {};
+    bump b = {};
     SP_CUDA(cudaSetDevice(d->device), err);
     SP_CUDA(cudaDeviceGetAttribute(&d->multiprocessors, cudaDevAttrMultiProcessorCount, d->device), err);
-    SP_CUDA(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), err);
-    take_weights(&d->head, p, blocks, &weights);
-    take_work(d, p, &work);
-    SP_CUDA(cudaMalloc(&d->weights, weights.used), err);
-    SP_CUDA(cudaMalloc(&d->work, work.used), err);
-    d->weight_bytes = weights.used;
-    d->work_bytes = work.used;
-    weights = bump{d->weights, 0};
-    work = bump{d->work, 0};
-    take_weights(&d->head, p, blocks, &weights);
-    take_work(d, p, &work);
+    take_weights(&d->head, p, blocks, &b);
+    SP_CUDA(cudaMalloc(&d->memory, b.used), err);
+    d->bytes = b.used;
+    b = bump{d->memory, 0};
+    take_weights(&d->head, p, blocks, &b);
     SP_TRY(upload_weights(&d->head, p, blocks, err));
-    SP_TRY(clear_ends(d, err));
     SP_CUDA(cudaDeviceSynchronize(), err);
     return SP_OK;
 }
@@ -197,9 +203,7 @@ static void close_head(sp_device_head *d)
 {
     if (!d) return;
     cudaSetDevice(d->device);
-    if (d->stream) cudaStreamDestroy(d->stream);
-    cudaFree(d->work);
-    cudaFree(d->weights);
+    cudaFree(d->memory);
     free(d);
 }
 
@@ -212,7 +216,6 @@ static sp_status open_head(sp_device_head **out, int device, const sp_device_hea
     sp_status status = d && blocks ? SP_OK : SP_FAIL(err, SP_ENOMEM, "head: no memory");
     if (status == SP_OK) {
         d->device = device;
-        d->max_rows = plan->max_rows;
         d->condition_width = plan->condition.k;
         set_shape(&d->head, plan);
         status = make(d, plan, blocks, err);
@@ -223,62 +226,105 @@ static sp_status open_head(sp_device_head **out, int device, const sp_device_hea
     return status;
 }
 
+static size_t bytes_of(const sp_device_head *d) { return d->bytes; }
+
+static sp_status make_context(sp_device_head_context *c, sp_error *err)
+{
+    bump b = {};
+    SP_TRY(check_rows(&c->head, c->max_rows, err));
+    SP_CUDA(cudaSetDevice(c->of->device), err);
+    SP_CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), err);
+    take_work(c, &b);
+    SP_CUDA(cudaMalloc(&c->memory, b.used), err);
+    c->bytes = b.used;
+    b = bump{c->memory, 0};
+    take_work(c, &b);
+    SP_TRY(clear_ends(c, err));
+    SP_CUDA(cudaDeviceSynchronize(), err);
+    return SP_OK;
+}
+
+static void close_context(sp_device_head_context *c)
+{
+    if (!c) return;
+    cudaSetDevice(c->of->device);
+    if (c->stream) cudaStreamDestroy(c->stream);
+    cudaFree(c->memory);
+    free(c);
+}
+
+static sp_status open_context(sp_device_head_context **out, const sp_device_head *d, size_t max_rows, sp_error *err)
+{
+    *out = NULL;
+    sp_device_head_context *c = (sp_device_head_context *)calloc(1, sizeof *c);
+    if (!c) return SP_FAIL(err, SP_ENOMEM, "head: no memory");
+    c->of = d;
+    c->max_rows = max_rows;
+    c->head = d->head;
+    c->head.max_rows = (int)max_rows;
+    sp_status status = make_context(c, err);
+    if (status == SP_OK) *out = c;
+    else close_context(c);
+    return status;
+}
+
+static size_t bytes_of_context(const sp_device_head_context *c) { return c->bytes; }
+
 /* ---- calls ---- */
 
-static sp_status condition(sp_device_head *d, const sp_device_head_conditions *from, sp_error *err)
+static sp_status condition(sp_device_head_context *c, const sp_device_head_conditions *from, sp_error *err)
 {
-    sp_cuda_head *h = &d->head;
-    if (from->n < 1 || from->n > d->max_rows || from->n_streams < 1 || from->n_streams > MAX_STREAMS)
+    sp_cuda_head *h = &c->head;
+    size_t width = c->of->condition_width;
+    if (from->n < 1 || from->n > c->max_rows || from->n_streams < 1 || from->n_streams > MAX_STREAMS)
         return SP_FAIL(err, SP_EBUG, "head: %zu conditions of %zu streams: expected at most %zu of %d", from->n,
-                       from->n_streams, d->max_rows, MAX_STREAMS);
+                       from->n_streams, c->max_rows, MAX_STREAMS);
     h->n_conditions = (int)from->n;
     h->streams = (int)from->n_streams;
     h->temperature = from->temperature;
-    SP_CUDA(cudaSetDevice(d->device), err);
-    SP_CUDA(cudaMemcpyAsync(d->features, from->features,
-                            from->n_streams * from->n * d->condition_width * sizeof *d->features, cudaMemcpyDefault,
-                            d->stream), err);
+    SP_CUDA(cudaSetDevice(c->of->device), err);
+    SP_CUDA(cudaMemcpyAsync(c->features, from->features, from->n_streams * from->n * width * sizeof *c->features,
+                            cudaMemcpyDefault, c->stream), err);
     if (from->n_streams > 1)
         SP_CUDA(cudaMemcpyAsync(const_cast<float *>(h->scale), from->scale, from->n * sizeof *h->scale,
-                                cudaMemcpyHostToDevice, d->stream), err);
-    SP_CUDA(sp_cuda_head_conditions(d->stream, h, d->features, d->condition_width, d->x), err);
+                                cudaMemcpyHostToDevice, c->stream), err);
+    SP_CUDA(sp_cuda_head_conditions(c->stream, h, c->features, width, c->x), err);
     return SP_OK;
 }
 
-static sp_status set_chains(sp_device_head *d, const sp_device_chains *c, sp_error *err)
+static sp_status set_chains(sp_device_head_context *c, const sp_device_chains *from, sp_error *err)
 {
-    sp_cuda_head *h = &d->head;
-    h->n = (int)c->n;
-    h->n_coupled = (int)c->n_coupled;
-    h->remember = c->remember;
-    h->seed = c->seed;
-    h->image = c->image;
-    h->pass = c->pass;
-    h->purpose = c->purpose;
-    SP_CUDA(cudaMemcpyAsync(const_cast<int32_t *>(h->row), c->row, c->n * sizeof *c->row, cudaMemcpyHostToDevice,
-                            d->stream), err);
-    SP_CUDA(cudaMemcpyAsync(const_cast<uint32_t *>(h->position), c->position, c->n * sizeof *c->position,
-                            cudaMemcpyHostToDevice, d->stream), err);
+    sp_cuda_head *h = &c->head;
+    h->n = (int)from->n;
+    h->n_coupled = (int)from->n_coupled;
+    h->remember = from->remember;
+    h->seed = from->seed;
+    h->image = from->image;
+    h->pass = from->pass;
+    h->purpose = from->purpose;
+    SP_CUDA(cudaMemcpyAsync(const_cast<int32_t *>(h->row), from->row, from->n * sizeof *from->row,
+                            cudaMemcpyHostToDevice, c->stream), err);
+    SP_CUDA(cudaMemcpyAsync(const_cast<uint32_t *>(h->position), from->position, from->n * sizeof *from->position,
+                            cudaMemcpyHostToDevice, c->stream), err);
     return SP_OK;
 }
 
-static sp_status run(sp_device_head *d, const sp_device_chains *c, sp_error *err)
+static sp_status run(sp_device_head_context *c, const sp_device_chains *from, sp_error *err)
 {
-    const sp_cuda_head *h = &d->head;
-    size_t bytes = c->n * (size_t)h->dim * sizeof(float);
-    if (c->n < 1 || c->n > d->max_rows)
-        return SP_FAIL(err, SP_EBUG, "head: %zu chains: expected 1 to %zu", c->n, d->max_rows);
-    SP_CUDA(cudaSetDevice(d->device), err);
-    SP_TRY(set_chains(d, c, err));
-    SP_CUDA(sp_cuda_head_chains(d->stream, h, d->multiprocessors), err);
-    SP_CUDA(cudaMemcpyAsync(c->state, h->state, bytes, cudaMemcpyDeviceToHost, d->stream), err);
-    SP_CUDA(cudaMemcpyAsync(c->mean, h->mean, bytes, cudaMemcpyDeviceToHost, d->stream), err);
-    SP_CUDA(cudaMemcpyAsync(c->deviation, h->deviation, bytes, cudaMemcpyDeviceToHost, d->stream), err);
-    SP_CUDA(cudaStreamSynchronize(d->stream), err);
+    const sp_cuda_head *h = &c->head;
+    size_t bytes = from->n * (size_t)h->dim * sizeof(float);
+    if (from->n < 1 || from->n > c->max_rows)
+        return SP_FAIL(err, SP_EBUG, "head: %zu chains: expected 1 to %zu", from->n, c->max_rows);
+    SP_CUDA(cudaSetDevice(c->of->device), err);
+    SP_TRY(set_chains(c, from, err));
+    SP_CUDA(sp_cuda_head_chains(c->stream, h, c->of->multiprocessors), err);
+    SP_CUDA(cudaMemcpyAsync(from->state, h->state, bytes, cudaMemcpyDeviceToHost, c->stream), err);
+    SP_CUDA(cudaMemcpyAsync(from->mean, h->mean, bytes, cudaMemcpyDeviceToHost, c->stream), err);
+    SP_CUDA(cudaMemcpyAsync(from->deviation, h->deviation, bytes, cudaMemcpyDeviceToHost, c->stream), err);
+    SP_CUDA(cudaStreamSynchronize(c->stream), err);
     return SP_OK;
 }
-
-static size_t bytes_of(const sp_device_head *d) { return d->weight_bytes + d->work_bytes; }
 
 extern "C" const sp_device_head_ops sp_cuda_head_ops;
-const sp_device_head_ops sp_cuda_head_ops = {open_head, condition, run, bytes_of, close_head};
+const sp_device_head_ops sp_cuda_head_ops = {open_head,        bytes_of,      close_head, open_context,
+                                             bytes_of_context, close_context, condition,  run};

@@ -96,7 +96,7 @@ struct sp_table {
 };
 
 struct sp_embedding {
-    sp_table codes, prefix, prefix_position; /* prefix_position.data NULL: none */
+    sp_table codes, prefix, prefix_position; /* prefix_position.data NULL: none; codes.data: rows of codes stay */
     size_t code_row;     /* row of code 0 */
     size_t prefix_lines; /* rows of a prefix id: 1, or one for each position of the prefix */
 };
@@ -104,6 +104,29 @@ struct sp_embedding {
 /* x [n_rows, dim] = the rows of the tokens. */
 cudaError_t sp_cuda_embed(cudaStream_t stream, const sp_embedding &embedding, const sp_rows &rows, size_t n_rows,
                           size_t dim, float *x);
+
+/* Continuous tokens into rows: weights [latent_dim, dim], bias [dim]. */
+struct sp_latent_map {
+    const float *weights, *bias;
+    size_t latent_dim;
+};
+
+/* x [n_streams * rows_each, dim] = weights^T latents + bias where token is not of the prefix; latents [rows_each,
+ * latent_dim] are the same in every stream. Row-invariant. */
+cudaError_t sp_cuda_latents(cudaStream_t stream, const sp_latent_map &map, const sp_rows &rows, const float *latents,
+                            size_t n_streams, size_t rows_each, size_t dim, float *x);
+
+/* features [n_rows, dim] += the row of table of each row's place behind the prefix; rows of the prefix stay. */
+cudaError_t sp_cuda_add_position(cudaStream_t stream, const sp_table &table, const sp_rows &rows, size_t n_prefix,
+                                 size_t n_rows, size_t dim, float *features);
+
+/* Element i of a table. */
+__device__ static inline float sp_table_at(const sp_table &t, size_t i)
+{
+    if (t.dtype == SP_F32) return static_cast<const float *>(t.data)[i];
+    uint16_t half = static_cast<const uint16_t *>(t.data)[i];
+    return t.dtype == SP_BF16 ? sp_bf16_to_f32(half) : sp_f16_to_f32(half);
+}
 
 /* Element i of a product: its slices in ascending order. */
 __device__ static inline float sp_partial_at(const sp_partial &x, size_t i)

@@ -22,6 +22,8 @@ struct sp_device_model {
     int device;
     sp_device_plan plan; /* its pointers are not used after open */
     sp_embedding embedding;
+    sp_latent_map latents;     /* latent_dim 0: tokens are codes */
+    sp_table feature_position; /* data NULL: none */
     const float *cosine, *sine, *norm, *input_norm, *head_bias, *head_hidden_bias;
     sp_cuda_weight head, head_hidden;
     block *blocks;
@@ -37,7 +39,7 @@ struct sp_device_context {
     int32_t *token, *stream, *position, *slot, *parent; /* [max_rows] */
     int32_t *last;                                      /* [max_pictures, SP_DEVICE_STREAMS] the prefix's last token */
     int32_t *from;                                      /* [max_window] of a move */
-    float *x, *sums, *logits, *features;
+    float *x, *sums, *logits, *features, *latents;
     uint16_t *norm, *q, *attended, *active;
     void *scratch;
     unsigned char *memory;
@@ -110,6 +112,28 @@ static sp_status fill_table(filler *f, const sp_device_table *from, size_t dim, 
     return memory ? put(memory, from->data, bytes, f->err) : SP_OK;
 }
 
+/* from [n, k] as [k, n]. */
+static sp_status fill_transposed(filler *f, const float *from, size_t n, size_t k, const float **to)
+{
+    *to = take<float>(&f->b, n * k);
+    if (!*to) return SP_OK;
+    float *columns = static_cast<float *>(sp_alloc(n * k, sizeof *columns));
+    if (!columns) return SP_FAIL(f->err, SP_ENOMEM, "device: no host memory for %zu x %zu weights", n, k);
+    for (size_t i = 0; i < n * k; i++) columns[i % k * n + i / k] = from[i];
+    sp_status status = put(*to, columns, n * k * sizeof *columns, f->err);
+    sp_release(columns);
+    return status;
+}
+
+static sp_status fill_latents(filler *f, sp_device_model *m, const sp_device_plan *p)
+{
+    m->latents.latent_dim = p->latent_dim;
+    SP_TRY(fill_table(f, &p->feature_position, p->dim, &m->feature_position));
+    if (!p->latent_dim) return SP_OK;
+    SP_TRY(fill_transposed(f, p->latents, p->dim, p->latent_dim, &m->latents.weights));
+    return fill_vector(f, p->latents_bias, p->dim, &m->latents.bias);
+}
+
 static sp_status fill_block(filler *f, const sp_device_model *m, const sp_device_block *from, block *to)
 {
     const sp_device_plan *p = &m->plan;
@@ -137,6 +161,7 @@ static sp_status fill(filler *f, sp_device_model *m, const sp_device_plan *p)
     SP_TRY(fill_table(f, &p->codes, p->dim, &m->embedding.codes));
     SP_TRY(fill_table(f, &p->prefix, p->dim, &m->embedding.prefix));
     SP_TRY(fill_table(f, &p->prefix_position, p->dim, &m->embedding.prefix_position));
+    SP_TRY(fill_latents(f, m, p));
     SP_TRY(fill_vector(f, p->cosine, angles, &m->cosine));
     SP_TRY(fill_vector(f, p->sine, angles, &m->sine));
     SP_TRY(fill_vector(f, p->norm, p->dim, &m->norm));
@@ -242,6 +267,7 @@ static void lay_out(sp_device_context *c, bump *b)
     c->sums = take<float>(b, rows * largest_sums(c->model));
     c->logits = take<float>(b, rows * p->n_codes);
     c->features = take<float>(b, rows * p->dim);
+    c->latents = take<float>(b, c->max_window * p->latent_dim);
     c->norm = take<uint16_t>(b, rows * p->dim);
     c->attended = take<uint16_t>(b, rows * p->heads * p->head_dim);
     c->active = take<uint16_t>(b, rows * larger(p->ffn_dim, p->head_hidden.n));
@@ -267,6 +293,7 @@ static sp_status open_parts(sp_device_context *c, size_t code_dim, sp_error *err
     lay_out(c, &b);
     /* Padding of heads is zero and stays so, and keys not yet written are numbers. */
     SP_CUDA(cudaMemsetAsync(c->memory, 0, c->kv_bytes, c->queue), err);
+    if (m->plan.latent_dim) return SP_OK;
     sp_cuda_model model = {c, queue_window, c->queue, m->plan.n_codes, m->plan.n_positions, code_dim};
     c->bytes += sp_cuda_loop_bytes(&model, c->max_window, c->max_pictures);
     return sp_cuda_loop_open(&c->loop, &model, c->max_window, c->max_pictures, err);
@@ -357,21 +384,30 @@ static cudaError_t queue_head(const sp_device_context *c, size_t all, float *log
     return e;
 }
 
-/* The whole pass over rows that are in device memory; logits and features are device memory, or NULL. window is the
- * loop's, or NULL. */
+/* What a pass over rows in device memory reads beside them and writes: device memory, or NULL where there is none. */
+struct pass_ends {
+    const float *latents;
+    float *logits, *features;
+    sp_cuda_window *window; /* the loop's */
+};
+
 static cudaError_t queue_pass(const sp_device_context *c, const sp_rows &rows, size_t n_streams, size_t n,
-                              float *logits, float *features, sp_cuda_window *window)
+                              const pass_ends &ends)
 {
     const sp_device_model *m = c->model;
     const sp_device_plan *p = &m->plan;
     size_t all = n_streams * n;
     sp_partial add = nothing;
     cudaError_t e = sp_cuda_embed(c->queue, m->embedding, rows, all, p->dim, c->x);
+    if (e == cudaSuccess && ends.latents)
+        e = sp_cuda_latents(c->queue, m->latents, rows, ends.latents, n_streams, n, p->dim, c->x);
     if (e == cudaSuccess && m->input_norm)
         e = sp_cuda_norm(c->queue, c->x, nothing, m->input_norm, p->eps, all, p->dim, NULL, c->x);
     for (size_t i = 0; e == cudaSuccess && i < p->n_blocks; i++) e = queue_block(c, i, rows, n_streams, n, &add);
-    if (e == cudaSuccess) e = sp_cuda_norm(c->queue, c->x, add, m->norm, p->eps, all, p->dim, c->norm, features);
-    return e == cudaSuccess && logits ? queue_head(c, all, logits, window) : e;
+    if (e == cudaSuccess) e = sp_cuda_norm(c->queue, c->x, add, m->norm, p->eps, all, p->dim, c->norm, ends.features);
+    if (e == cudaSuccess && ends.features && m->feature_position.data)
+        e = sp_cuda_add_position(c->queue, m->feature_position, rows, p->n_prefix, all, p->dim, ends.features);
+    return e == cudaSuccess && ends.logits ? queue_head(c, all, ends.logits, ends.window) : e;
 }
 
 static sp_rows rows_of(const sp_device_context *c, bool tree)
@@ -404,7 +440,7 @@ static sp_status queue_window(void *state, sp_cuda_window *w, sp_error *err)
                       static_cast<int>(p->n_prefix), static_cast<int>(p->n_positions),
                       static_cast<int>(w->n_pictures), static_cast<int>(w->n), static_cast<int>(all), c->token,
                       c->stream, c->position, c->slot), err);
-    SP_CUDA(queue_pass(c, rows_of(c, false), n_windows, w->n, w->logits, NULL, w), err);
+    SP_CUDA(queue_pass(c, rows_of(c, false), n_windows, w->n, pass_ends{NULL, w->logits, NULL, w}), err);
     return SP_OK;
 }
 
@@ -438,8 +474,12 @@ static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *l
         return SP_FAIL(err, SP_EBUG, "device: a pass over %zu x %zu rows does not fit", rows->n_streams, rows->n);
     SP_CUDA(cudaSetDevice(c->model->device), err);
     SP_TRY(send_rows(c, rows, err));
-    SP_CUDA(queue_pass(c, rows_of(c, rows->parent != NULL), rows->n_streams, rows->n, logits ? c->logits : NULL,
-                       features ? c->features : NULL, NULL), err);
+    pass_ends ends = {rows->latents ? c->latents : NULL, logits ? c->logits : NULL,
+                      features || p->latent_dim ? c->features : NULL, NULL};
+    if (rows->latents)
+        SP_CUDA(cudaMemcpyAsync(c->latents, rows->latents, rows->n * p->latent_dim * sizeof(float),
+                                cudaMemcpyHostToDevice, c->queue), err);
+    SP_CUDA(queue_pass(c, rows_of(c, rows->parent != NULL), rows->n_streams, rows->n, ends), err);
     if (logits)
         SP_CUDA(cudaMemcpyAsync(logits, c->logits, all * p->n_codes * sizeof(float), cudaMemcpyDeviceToHost, c->queue),
                 err);
@@ -449,6 +489,8 @@ static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *l
     SP_CUDA(cudaStreamSynchronize(c->queue), err);
     return SP_OK;
 }
+
+static const float *features_of(const sp_device_context *c) { return c->features; }
 
 static sp_status follow(sp_device_context *c, const int32_t *token, size_t n_streams, sp_error *err)
 {
@@ -471,8 +513,11 @@ static sp_status move(sp_device_context *c, size_t stream, const int32_t *from, 
     return SP_OK;
 }
 
-static sp_device_loop loop_of(sp_device_context *c) { return sp_cuda_loop_of(c->loop); }
+static sp_device_loop loop_of(sp_device_context *c)
+{
+    return c->loop ? sp_cuda_loop_of(c->loop) : sp_device_loop{};
+}
 
-const sp_device_model_ops sp_cuda_models = {open_model,          bytes_of_model, close_model, open_context,
-                                            bytes_of_context,    kv_bytes_of_context, close_context, select_picture,
-                                            pass,                follow,         move,         loop_of};
+const sp_device_model_ops sp_cuda_models = {
+    open_model, bytes_of_model, close_model, open_context, bytes_of_context, kv_bytes_of_context, close_context,
+    select_picture, pass, features_of, follow, move, loop_of};

@@ -63,6 +63,7 @@ sp_status sp_head_open(sp_head **out, const sp_head_config *config, const sp_fam
 void sp_head_close(sp_head *h)
 {
     if (!h) return;
+    if (h->on_device) h->device->close(h->on_device);
     sp_head_weights_free(h);
     sp_release(h);
 }

@@ -21,7 +21,7 @@ static void fill(sp_head_device_plan *p, const sp_head *h)
     }
 }
 
-sp_status sp_head_device_plan_make(sp_head_device_plan *out, const sp_head *h, size_t max_rows, sp_error *err)
+sp_status sp_head_device_plan_make(sp_head_device_plan *out, const sp_head *h, sp_error *err)
 {
     const sp_head_config *c = &h->config;
     *out = (sp_head_device_plan){0};
@@ -39,7 +39,7 @@ sp_status sp_head_device_plan_make(sp_head_device_plan *out, const sp_head *h, s
         .groups = c->groups, .steps = c->chain.steps, .gated = c->gated, .shift_first = c->shift_first,
         .condition = linear_of(&h->condition), .modulation = linear_of(&h->modulation),
         .input = linear_of(&h->input), .output = linear_of(&h->output), .block = out->blocks, .step = out->steps,
-        .time = h->time, .max_rows = max_rows};
+        .time = h->time};
     return SP_OK;
 }
 
@@ -50,19 +50,28 @@ void sp_head_device_plan_free(sp_head_device_plan *p)
     *p = (sp_head_device_plan){0};
 }
 
-sp_status sp_head_device_open(sp_device_head **out, const sp_head_config *config, const sp_family *family,
-                              const sp_tensors *tensors, const sp_device_head_ops *device, int number, size_t max_rows,
-                              sp_error *err)
+static void leave_host(sp_head *h)
 {
-    sp_head *head;
-    sp_head_device_plan plan;
-    *out = NULL;
-    SP_TRY(sp_head_open(&head, config, family, tensors, sp_ops_find("ref"), true, err));
-    sp_status status = sp_head_device_plan_make(&plan, head, max_rows, err);
-    if (status == SP_OK) {
-        status = device->open(out, number, &plan.plan, err);
-        sp_head_device_plan_free(&plan);
+    sp_weight *matrices[] = {&h->condition, &h->modulation, &h->input, &h->output};
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) sp_load_release(matrices[i]);
+    for (size_t i = 0; i < h->config.blocks; i++) {
+        sp_load_release(&h->blocks[i].up);
+        sp_load_release(&h->blocks[i].down);
     }
-    sp_head_close(head);
-    return status;
+    h->packed_bytes = 0;
 }
+
+sp_status sp_head_use_device(sp_head *h, const sp_device_head_ops *device, int number, sp_error *err)
+{
+    sp_head_device_plan plan;
+    SP_TRY(sp_head_device_plan_make(&plan, h, err));
+    sp_status status = device->open(&h->on_device, number, &plan.plan, err);
+    sp_head_device_plan_free(&plan);
+    SP_TRY(status);
+    h->device = device;
+    leave_host(h);
+    return SP_OK;
+}
+
+const sp_device_head *sp_head_on_device(const sp_head *h) { return h->on_device; }
+size_t sp_head_device_bytes(const sp_head *h) { return h->device ? h->device->bytes(h->on_device) : 0; }

@@ -1,14 +1,14 @@
 #ifndef SP_HEAD_DEVICE_H
 #define SP_HEAD_DEVICE_H
-/* What a device needs of a diffusion head.
+/* A diffusion head on a device.
  *
- *     SP_TRY(sp_head_device_open(&head, &config, family, tensors, device, number, max_rows, err));
+ *     SP_TRY(sp_head_use_device(head, device->heads, number, err));
  *
- * is, with a head of the plain back end, whose weights are rows of floats:
+ * opens what this makes of it:
  *
  *     sp_head_device_plan plan;
- *     SP_TRY(sp_head_device_plan_make(&plan, head, max_rows, err));   // points into head
- *     SP_TRY(device->open(&head, number, &plan.plan, err));
+ *     SP_TRY(sp_head_device_plan_make(&plan, head, err));   // points into head
+ *     SP_TRY(heads->open(&on_device, number, &plan.plan, err));
  *     sp_head_device_plan_free(&plan); */
 #include "kernels/device_head.h"
 #include "model/head.h"
@@ -19,12 +19,14 @@ typedef struct sp_head_device_plan {
     sp_device_head_step *steps;
 } sp_head_device_plan;
 
-SP_CHECK sp_status sp_head_device_plan_make(sp_head_device_plan *out, const sp_head *head, size_t max_rows,
-                                            sp_error *err);
+/* Of a head of the plain back end, whose weights are rows of floats. */
+SP_CHECK sp_status sp_head_device_plan_make(sp_head_device_plan *out, const sp_head *head, sp_error *err);
 void sp_head_device_plan_free(sp_head_device_plan *plan);
 
-SP_CHECK sp_status sp_head_device_open(sp_device_head **out, const sp_head_config *config, const sp_family *family,
-                                       const sp_tensors *tensors, const sp_device_head_ops *device, int number,
-                                       size_t max_rows, sp_error *err);
+/* From now on the head's chains run on the device of this number, and its matrices leave the memory of the host. Not
+ * twice. */
+SP_CHECK sp_status sp_head_use_device(sp_head *head, const sp_device_head_ops *device, int number, sp_error *err);
+const sp_device_head *sp_head_on_device(const sp_head *head);   /* NULL: it is not */
+size_t sp_head_device_bytes(const sp_head *head);               /* of the device's memory */
 
 #endif

@@ -2,7 +2,7 @@
 #define SP_HEAD_WEIGHTS_H
 /* The tensors and tables of a diffusion head. For head.c and head_weights.c. */
 #include "base/arena.h"
-#include "model/head.h"
+#include "model/head_device.h"
 #include "model/loader.h"
 
 typedef struct sp_head_block {
@@ -22,6 +22,8 @@ struct sp_head {
     sp_head_block *blocks;
     sp_sampler_step *steps;    /* [chain.steps] */
     float *time;               /* [chain.steps, width] */
+    const sp_device_head_ops *device; /* NULL: the processor */
+    sp_device_head *on_device;
     size_t parameters, packed_bytes;
     sp_arena arena;
 };

@@ -14,18 +14,18 @@ struct sp_latent {
     sp_transformer *transformer;
     sp_head *head;
     sp_masked *masked; /* in place of both */
+    const sp_device_ops *device; /* NULL: the processor */
 };
 
 struct sp_latent_context {
     const sp_latent *latent;
     sp_context *transformer;
     sp_head_context *head;
+    sp_device_head_context *device_head; /* in place of head, on a device */
     sp_masked_context *masked; /* in place of all the rest */
-    const sp_device_head_ops *device; /* NULL: none */
-    sp_device_head *device_head;
     sp_latent_guidance guidance;
     size_t n_streams;
-    float *features; /* [MAX_STREAMS, max_window, dim] */
+    float *features; /* [MAX_STREAMS, max_window, dim]; not on a device */
     float *scale;    /* [max_window] of guidance */
     sp_arena arena;
 };
@@ -38,20 +38,47 @@ static sp_status load(sp_latent *l, const sp_tensors *tensors, const sp_ops *ops
     return sp_head_open(&l->head, &c->diffusion, sp_family_find(c->family), tensors, ops, bf16, err);
 }
 
+static sp_status load_on_device(sp_latent *l, const sp_tensors *tensors, int number, sp_error *err)
+{
+    const sp_model_config *c = &l->config;
+    const sp_ops *plain = sp_ops_find("ref"); /* rows of floats, as the device takes them */
+    SP_TRY(sp_transformer_open(&l->transformer, c, tensors, sp_device_pack_ops(), true, err));
+    SP_TRY(sp_transformer_use_device(l->transformer, l->device->models, number, err));
+    SP_TRY(sp_head_open(&l->head, &c->diffusion, sp_family_find(c->family), tensors, plain, true, err));
+    return sp_head_use_device(l->head, l->device->heads, number, err);
+}
+
+static sp_status make(sp_latent **out, const sp_model_config *config, const sp_device_ops *device, sp_error *err)
+{
+    sp_latent *l = sp_alloc(1, sizeof *l);
+    *out = l;
+    if (!l) return SP_FAIL(err, SP_ENOMEM, "model: no memory");
+    l->config = *config;
+    l->device = device;
+    return SP_OK;
+}
+
+/* Nothing is left of what could not be loaded. */
+static sp_status finish(sp_latent **out, sp_status status)
+{
+    if (status == SP_OK) return SP_OK;
+    sp_latent_close(*out);
+    *out = NULL;
+    return status;
+}
+
 sp_status sp_latent_open(sp_latent **out, const sp_model_config *config, const sp_tensors *tensors, const sp_ops *ops,
                          bool bf16, sp_error *err)
 {
-    *out = NULL;
-    sp_latent *l = sp_alloc(1, sizeof *l);
-    if (!l) return SP_FAIL(err, SP_ENOMEM, "model: no memory");
-    l->config = *config;
-    sp_status status = load(l, tensors, ops, bf16, err);
-    if (status != SP_OK) {
-        sp_latent_close(l);
-        return status;
-    }
-    *out = l;
-    return SP_OK;
+    SP_TRY(make(out, config, NULL, err));
+    return finish(out, load(*out, tensors, ops, bf16, err));
+}
+
+sp_status sp_latent_open_on(sp_latent **out, const sp_model_config *config, const sp_tensors *tensors,
+                            const sp_device_ops *device, int number, sp_error *err)
+{
+    SP_TRY(make(out, config, device, err));
+    return finish(out, load_on_device(*out, tensors, number, err));
 }
 
 void sp_latent_close(sp_latent *l)
@@ -80,14 +107,22 @@ size_t sp_latent_bytes(const sp_latent *l)
     return sp_transformer_bytes(l->transformer) + sp_head_bytes(l->head);
 }
 
+size_t sp_latent_device_bytes(const sp_latent *l)
+{
+    return l->device ? sp_transformer_device_bytes(l->transformer) + sp_head_device_bytes(l->head) : 0;
+}
+
 static sp_status open_parts(sp_latent_context *c, sp_pool *pool, size_t max_window, sp_error *err)
 {
     const sp_latent *l = c->latent;
     if (l->masked) return sp_masked_context_open(&c->masked, l->masked, pool, err);
     SP_TRY(sp_context_open(&c->transformer, l->transformer, pool, max_window, 1, err));
-    SP_TRY(sp_head_context_open(&c->head, l->head, pool, max_window, err));
+    if (l->device)
+        SP_TRY(l->device->heads->context_open(&c->device_head, sp_head_on_device(l->head), max_window, err));
+    else SP_TRY(sp_head_context_open(&c->head, l->head, pool, max_window, err));
+    size_t features = l->device ? 0 : MAX_STREAMS * max_window;
     for (int pass = 0; pass < 2; pass++) {
-        c->features = sp_arena_take(&c->arena, MAX_STREAMS * max_window, l->config.dim * sizeof(float));
+        c->features = sp_arena_take(&c->arena, features, l->config.dim * sizeof(float));
         c->scale = sp_arena_take(&c->arena, max_window, sizeof(float));
         if (pass == 0) SP_TRY(sp_arena_commit(&c->arena, "session (conditions)", err));
     }
@@ -110,20 +145,10 @@ sp_status sp_latent_context_open(sp_latent_context **out, const sp_latent *laten
     return SP_OK;
 }
 
-sp_status sp_latent_context_use_device(sp_latent_context *c, const sp_tensors *tensors,
-                                       const sp_device_head_ops *device, int number, size_t max_window, sp_error *err)
-{
-    const sp_model_config *m = &c->latent->config;
-    SP_TRY(sp_head_device_open(&c->device_head, &m->diffusion, sp_family_find(m->family), tensors, device, number,
-                               max_window, err));
-    c->device = device;
-    return SP_OK;
-}
-
 void sp_latent_context_close(sp_latent_context *c)
 {
     if (!c) return;
-    if (c->device) c->device->close(c->device_head);
+    if (c->device_head) c->latent->device->heads->context_close(c->device_head);
     sp_masked_context_close(c->masked);
     sp_head_context_close(c->head);
     sp_context_close(c->transformer);
@@ -134,7 +159,13 @@ void sp_latent_context_close(sp_latent_context *c)
 size_t sp_latent_context_bytes(const sp_latent_context *c)
 {
     if (c->masked) return sp_masked_context_bytes(c->masked);
-    return sp_context_bytes(c->transformer) + sp_head_context_bytes(c->head) + c->arena.bytes;
+    return sp_context_bytes(c->transformer) + (c->head ? sp_head_context_bytes(c->head) : 0) + c->arena.bytes;
+}
+
+size_t sp_latent_context_device_bytes(const sp_latent_context *c)
+{
+    if (!c->device_head) return 0;
+    return sp_context_device_bytes(c->transformer) + c->latent->device->heads->context_bytes(c->device_head);
 }
 
 size_t sp_latent_context_kv_bytes(const sp_latent_context *c)
@@ -147,6 +178,9 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, const sp_late
     sp_latent_context *c = state;
     sp_model model = sp_context_model(c->transformer);
     bool guided = guidance->cfg_scale != 1.0f;
+    if (c->device_head && guidance->by_step)
+        return SP_FAIL(err, SP_EUNSUPPORTED, "device %s: --front path asks for single steps of a chain, which have no "
+                       "form there; use --front mirror or --device cpu", c->latent->device->name);
     c->guidance = *guidance;
     c->n_streams = guided ? MAX_STREAMS : 1;
     return model.ops->begin(model.state, prompt, guided, NULL, err);
@@ -165,13 +199,15 @@ static sp_status condition(void *state, size_t first, size_t n, const float *lat
 {
     sp_latent_context *c = state;
     sp_model model = sp_context_model(c->transformer);
-    sp_model_window window = {.first = first, .n = n, .latents = latents, .features = c->features};
+    float *out = c->device_head ? NULL : c->features; /* on a device they stay there */
+    sp_model_window window = {.first = first, .n = n, .latents = latents, .features = out};
     SP_TRY(model.ops->forward(model.state, &window, err));
     for (size_t j = 0; j < n; j++) c->scale[j] = scale_at(c, first + j);
-    if (c->device && !c->guidance.by_step)
-        return c->device->condition(c->device_head,
-                                    &(sp_device_head_conditions){n, c->n_streams, c->features, c->scale,
-                                                                 c->guidance.temperature}, err);
+    if (c->device_head) {
+        const float *features = sp_context_device_features(c->transformer);
+        sp_device_head_conditions conditions = {n, c->n_streams, features, c->scale, c->guidance.temperature};
+        return c->latent->device->heads->condition(c->device_head, &conditions, err);
+    }
     sp_head_condition(c->head, &(sp_head_conditions){.n = n, .n_streams = c->n_streams, .features = c->features,
                                                      .scale = c->scale, .temperature = c->guidance.temperature});
     return SP_OK;
@@ -186,7 +222,7 @@ static void step(void *state, const sp_chain_rows *rows)
 static sp_status chains(void *state, const sp_device_chains *chains, sp_error *err)
 {
     sp_latent_context *c = state;
-    return c->device->run(c->device_head, chains, err);
+    return c->latent->device->heads->run(c->device_head, chains, err);
 }
 
 /* Onto the sphere of radius sqrt(dim); a state of length 0, which no chain ends in, stays finite. */
@@ -206,10 +242,10 @@ static void project(void *state, size_t n, const float *states, float *tokens)
 sp_latent_model sp_latent_context_model(sp_latent_context *context)
 {
     static const sp_latent_model_ops steps = {begin, condition, step, project, NULL};
-    static const sp_latent_model_ops device = {begin, condition, step, project, chains};
+    static const sp_latent_model_ops device = {begin, condition, NULL, project, chains};
     const sp_latent *l = context->latent;
     const sp_model_config *m = &l->config;
-    return (sp_latent_model){context->device ? &device : &steps, context, m->latent_dim, m->diffusion.chain.steps,
+    return (sp_latent_model){context->device_head ? &device : &steps, context, m->latent_dim, m->diffusion.chain.steps,
                              m->rows, m->columns,
                              sp_head_rows_apart(l->head), sp_head_fixed_deviation(l->head),
                              sp_head_degenerate(l->head)};

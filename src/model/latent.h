@@ -20,21 +20,23 @@ typedef struct sp_latent_context sp_latent_context;
 
 SP_CHECK sp_status sp_latent_open(sp_latent **out, const sp_model_config *config, const sp_tensors *tensors,
                                   const sp_ops *ops, bool bf16, sp_error *err);
+
+/* A causal model on the device of this number, in bf16. Its contexts are there too: they run whole chains, and refuse
+ * guidance by_step. */
+SP_CHECK sp_status sp_latent_open_on(sp_latent **out, const sp_model_config *config, const sp_tensors *tensors,
+                                     const sp_device_ops *device, int number, sp_error *err);
 void sp_latent_close(sp_latent *latent);
 size_t sp_latent_parameters(const sp_latent *latent);
 size_t sp_latent_head_parameters(const sp_latent *latent); /* of which the diffusion head */
 size_t sp_latent_bytes(const sp_latent *latent); /* packed weights and tables in memory */
+size_t sp_latent_device_bytes(const sp_latent *latent); /* of a device's memory */
 
 /* max_window: the most positions of one condition call. */
 SP_CHECK sp_status sp_latent_context_open(sp_latent_context **out, const sp_latent *latent, sp_pool *pool,
                                           size_t max_window, sp_error *err);
-
-/* From now on the head of a causal model runs on the device of this number; tensors: of the model. Not twice. */
-SP_CHECK sp_status sp_latent_context_use_device(sp_latent_context *context, const sp_tensors *tensors,
-                                                const sp_device_head_ops *device, int number, size_t max_window,
-                                                sp_error *err);
 void sp_latent_context_close(sp_latent_context *context);
 size_t sp_latent_context_bytes(const sp_latent_context *context);
+size_t sp_latent_context_device_bytes(const sp_latent_context *context);
 size_t sp_latent_context_kv_bytes(const sp_latent_context *context);
 sp_latent_model sp_latent_context_model(sp_latent_context *context);  /* of a causal model */
 sp_masked_model sp_latent_context_masked(sp_latent_context *context); /* of a masked one */

@@ -51,8 +51,8 @@ typedef struct sp_latent_model_ops {
     void (*step)(void *state, const sp_chain_rows *rows);
     /* tokens [n, dim] of the last states [n, dim]; they may be one array. */
     void (*project)(void *state, size_t n, const float *states, float *tokens);
-    /* Whole chains of rows of the last condition call, on a device; NULL when only step is there. Then step is not
-     * called, unless guidance asked for it. */
+    /* Whole chains of rows of the last condition call, on a device; NULL when only step is there. Else step is not
+     * called unless guidance asked for it, and NULL where begin refuses that. */
     sp_status (*chains)(void *state, const sp_device_chains *chains, sp_error *err);
 } sp_latent_model_ops;
 

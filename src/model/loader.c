@@ -117,3 +117,9 @@ sp_status sp_load_weight(sp_loader *l, sp_slot slot, size_t index, size_t rows, 
 {
     return sp_load_stacked(l, &(sp_part){slot, index, rows}, 1, k, 0, out);
 }
+
+void sp_load_release(sp_weight *weight)
+{
+    sp_release(weight->data);
+    weight->data = NULL;
+}

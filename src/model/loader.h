@@ -42,4 +42,7 @@ SP_CHECK sp_status sp_load_stacked(sp_loader *loader, const sp_part *parts, size
                                    sp_weight *out);
 SP_CHECK sp_status sp_load_weight(sp_loader *loader, sp_slot slot, size_t index, size_t rows, size_t k, sp_weight *out);
 
+/* Gives back the memory of a packed weight, which is elsewhere now; its shape stays. */
+void sp_load_release(sp_weight *weight);
+
 #endif

@@ -184,6 +184,8 @@ size_t sp_context_kv_bytes(const sp_context *c)
 
 size_t sp_context_device_bytes(const sp_context *c) { return c->device ? c->t->device->context_bytes(c->device) : 0; }
 
+const float *sp_context_device_features(const sp_context *c) { return c->t->device->features(c->device); }
+
 sp_device_loop sp_context_loop(sp_context *c)
 {
     return c->device ? c->t->device->loop(c->device) : (sp_device_loop){0};
@@ -350,16 +352,16 @@ static void run_here(const sp_context *c, const size_t n_rows[MAX_STREAMS], floa
     }
 }
 
-/* parents as of a window, or NULL; features: whether norm is read. */
-static sp_status run(const sp_context *c, const size_t n_rows[MAX_STREAMS], const int32_t *parents, float *logits,
-                     bool features, sp_error *err)
+/* The rows of w, or of the prefix when that has none; features: whether norm is read. */
+static sp_status run(const sp_context *c, const size_t n_rows[MAX_STREAMS], const sp_model_window *w, bool features,
+                     sp_error *err)
 {
     if (!c->device) {
-        run_here(c, n_rows, logits);
+        run_here(c, n_rows, w->logits);
         return SP_OK;
     }
-    sp_device_rows rows = {c->n_streams, n_rows[0], c->token, c->position, c->slot, parents};
-    return c->t->device->pass(c->device, &rows, logits, features ? c->norm : NULL, err);
+    sp_device_rows rows = {c->n_streams, n_rows[0], c->token, c->position, c->slot, w->parents, w->latents};
+    return c->t->device->pass(c->device, &rows, w->logits, features ? c->norm : NULL, err);
 }
 
 static void prefix_row(const sp_context *c, size_t stream, size_t index, size_t row)
@@ -429,7 +431,7 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, 
             for (; of_stream[s] < c->max_window && done[s] + 1 < c->prefix[s]; of_stream[s]++)
                 prefix_row(c, s, done[s]++, rows++);
         if (rows == 0) return end_prefix(c, err);
-        SP_TRY(run(c, of_stream, NULL, NULL, features != NULL, err));
+        SP_TRY(run(c, of_stream, &(sp_model_window){0}, features != NULL, err));
         for (size_t row = 0; features && row < rows; row++) {
             size_t stream = (size_t)c->stream[row], position = (size_t)c->position[row];
             memcpy(features + (stream * (c->prefix[stream] - 1) + position) * dim, c->norm + row * dim,
@@ -460,7 +462,7 @@ static void latent_rows(const sp_context *c, const sp_model_window *w)
     const sp_transformer *t = c->t;
     size_t dim = t->config.dim, skip = w->first == 0, n = w->n - skip;
     float *x = c->x + skip * dim;
-    if (n == 0) return;
+    if (n == 0 || c->device) return;
     t->ops->gemm(c->pool, &t->latents, w->latents + skip * t->config.latent_dim, t->config.latent_dim, n, x, dim,
                  SP_GEMM_SET, c->gemm_scratch[0]);
     if (c->n_streams > 1) memcpy(x + w->n * dim, x, n * dim * sizeof(float));
@@ -471,7 +473,7 @@ static void give_features(const sp_context *c, const sp_model_window *w)
     const sp_transformer *t = c->t;
     size_t dim = t->config.dim;
     memcpy(w->features, c->norm, c->n_streams * w->n * dim * sizeof(float));
-    for (size_t j = 0; t->feature_position && j < w->n; j++) {
+    for (size_t j = 0; t->feature_position && !c->device && j < w->n; j++) {
         float *position = c->norm; /* free after the last norm */
         sp_table_row(t->feature_position, w->first + j, dim, position);
         for (size_t s = 0; s < c->n_streams; s++) {
@@ -496,7 +498,10 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
                 prefix_row(c, s, c->prefix[s] - 1, row);
                 continue;
             }
-            if (m->latent_dim) continue;
+            if (m->latent_dim) {
+                if (c->device) c->token[row] = 0;
+                continue;
+            }
             if (w->ids[j] < 0 || (size_t)w->ids[j] >= m->n_codes)
                 return SP_FAIL(err, SP_EBUG, "model: token %d is not between 0 and %zu", w->ids[j], m->n_codes - 1);
             if (c->device) c->token[row] = w->ids[j];
@@ -504,8 +509,7 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
         }
     }
     if (m->latent_dim) latent_rows(c, w);
-    SP_TRY(run(c, (size_t[MAX_STREAMS]){w->n, c->n_streams > 1 ? w->n : 0}, w->parents, w->logits, w->features != NULL,
-               err));
+    SP_TRY(run(c, (size_t[MAX_STREAMS]){w->n, c->n_streams > 1 ? w->n : 0}, w, w->features != NULL, err));
     if (w->features) give_features(c, w);
     return SP_OK;
 }

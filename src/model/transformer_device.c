@@ -1,4 +1,5 @@
 #include "base/size.h"
+#include "model/loader.h"
 #include "model/weights.h"
 
 static sp_device_matrix matrix_of(const sp_weight *w) { return (sp_device_matrix){w->data, w->n, w->k}; }
@@ -32,36 +33,32 @@ static sp_device_plan plan_of(const sp_transformer *t, const sp_device_block *bl
         .eps = c->norm_eps, .layer_norm = c->qk_norm == SP_QK_NORM_LAYER, .rope_adjacent = c->rope_adjacent,
         .code_row = c->code_row, .prefix_lines = c->from_text ? 1 : c->prefix_length, .codes = table_of(t->codes),
         .prefix = table_of(t->prefix), .prefix_position = table_of(t->prefix_position), .cosine = t->cosine,
-        .sine = t->sine, .input_norm = c->input_norm ? t->input_norm : NULL, .blocks = blocks, .norm = t->norm,
+        .sine = t->sine, .latent_dim = c->latent_dim, .latents = t->latents.data, .latents_bias = t->latents_bias,
+        .feature_position = table_of(t->feature_position), .input_norm = c->input_norm ? t->input_norm : NULL,
+        .blocks = blocks, .norm = t->norm,
         .head = matrix_of(&t->head), .head_hidden = matrix_of(&t->head_hidden),
         .head_bias = hidden ? t->head_bias : NULL, .head_hidden_bias = hidden ? t->head_hidden_bias : NULL};
     plan.prefix.rows *= plan.prefix_lines; /* a class has all its rows in one of the table's */
     return plan;
 }
 
-static void release(sp_weight *w)
-{
-    sp_release(w->data);
-    w->data = NULL;
-}
-
 static void leave_host(sp_transformer *t)
 {
     for (size_t i = 0; i < t->config.layers; i++) {
-        release(&t->layers[i].qkv);
-        release(&t->layers[i].o);
-        release(&t->layers[i].gate_up);
-        release(&t->layers[i].down);
+        sp_load_release(&t->layers[i].qkv);
+        sp_load_release(&t->layers[i].o);
+        sp_load_release(&t->layers[i].gate_up);
+        sp_load_release(&t->layers[i].down);
     }
-    release(&t->head);
-    release(&t->head_hidden);
+    sp_load_release(&t->head);
+    sp_load_release(&t->head_hidden);
+    sp_load_release(&t->latents);
     t->packed_bytes = 0;
 }
 
 sp_status sp_transformer_use_device(sp_transformer *t, const sp_device_model_ops *device, int number, sp_error *err)
 {
-    if (t->config.latent_dim || !t->bf16 || t->on_device)
-        return SP_FAIL(err, SP_EBUG, "device: only a transformer of codes, in bf16, and only once");
+    if (!t->bf16 || t->on_device) return SP_FAIL(err, SP_EBUG, "device: only a transformer in bf16, and only once");
     sp_device_block *blocks = sp_alloc(t->config.layers, sizeof *blocks);
     if (!blocks) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the plan of the model");
     bool qk_norm = t->config.qk_norm != SP_QK_NORM_NONE;

@@ -95,7 +95,9 @@ static sp_status latents(sp_loader *l, sp_transformer *t)
 {
     const sp_model_config *c = &t->config;
     l->bf16 = false;
+    if (t->ops == sp_device_pack_ops()) l->ops = sp_ops_find("ref"); /* a device takes them as rows of floats */
     SP_TRY(sp_load_weight(l, SP_SLOT_LATENTS, 0, c->dim, c->latent_dim, &t->latents));
+    l->ops = t->ops;
     l->bf16 = t->bf16;
     if (sp_load_find(l, SP_SLOT_LATENTS_BIAS, 0))
         SP_TRY(sp_load_vector(l, SP_SLOT_LATENTS_BIAS, 0, c->dim, t->latents_bias));

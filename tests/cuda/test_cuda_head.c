@@ -132,7 +132,7 @@ static sp_device_head *open_device(const reference *r, size_t steps)
 {
     sp_head_device_plan plan;
     sp_device_head *head;
-    SP_TEST_OK(sp_head_device_plan_make(&plan, r->head, ROWS, err));
+    SP_TEST_OK(sp_head_device_plan_make(&plan, r->head, err));
     plan.plan.steps = steps;
     SP_TEST_OK(sp_cuda_head_ops.open(&head, 0, &plan.plan, err));
     sp_head_device_plan_free(&plan);
@@ -140,8 +140,16 @@ static sp_device_head *open_device(const reference *r, size_t steps)
     return head;
 }
 
+static sp_device_head_context *open_context(const sp_device_head *head)
+{
+    sp_device_head_context *context;
+    SP_TEST_OK(sp_cuda_head_ops.context_open(&context, head, ROWS, err));
+    assert_true(sp_cuda_head_ops.context_bytes(context) > 0);
+    return context;
+}
+
 /* Chains of all conditions; those of pass 0 run by themselves, later ones coupled but for the last two. */
-static laws run(sp_device_head *head, const variant *v, const conditions *c, size_t first, uint32_t pass)
+static laws run(sp_device_head_context *context, const variant *v, const conditions *c, size_t first, uint32_t pass)
 {
     laws out;
     int32_t row[ROWS];
@@ -153,12 +161,11 @@ static laws run(sp_device_head *head, const variant *v, const conditions *c, siz
         position[j] = (uint32_t)(FIRST + first + j);
     }
     SP_TEST_OK(sp_cuda_head_ops.condition(
-        head, &(sp_device_head_conditions){c->n, v->n_streams, c->features, c->scale, 0.9f}, err));
-    SP_TEST_OK(sp_cuda_head_ops.run(head, &(sp_device_chains){.n = c->n, .row = row, .position = position, .seed = 99,
-                                                              .image = 3, .pass = pass, .purpose = SP_DRAW_CHAIN,
-                                                              .remember = true, .n_coupled = coupled,
-                                                              .state = out.state, .mean = out.mean,
-                                                              .deviation = out.deviation}, err));
+        context, &(sp_device_head_conditions){c->n, v->n_streams, c->features, c->scale, 0.9f}, err));
+    sp_device_chains chains = {.n = c->n, .row = row, .position = position, .seed = 99, .image = 3, .pass = pass,
+                               .purpose = SP_DRAW_CHAIN, .remember = true, .n_coupled = coupled, .state = out.state,
+                               .mean = out.mean, .deviation = out.deviation};
+    SP_TEST_OK(sp_cuda_head_ops.run(context, &chains, err));
     return out;
 }
 
@@ -225,10 +232,12 @@ static void check_chains(const variant *v)
     size_t met = 0;
     for (size_t k = 0; k < STEPS; k++) {
         sp_device_head *head = open_device(&rounded, k + 1);
+        sp_device_head_context *context = open_context(head);
         for (uint32_t pass = 0; pass < PASSES; pass++) {
             conditions cond = conditions_of(v, 0, CHAINS, pass);
-            found[k][pass] = run(head, v, &cond, 0, pass);
+            found[k][pass] = run(context, v, &cond, 0, pass);
         }
+        sp_cuda_head_ops.context_close(context);
         sp_cuda_head_ops.close(head);
     }
     for (uint32_t pass = 0; pass < PASSES; pass++) {
@@ -258,17 +267,19 @@ static void laws_draws_and_couplings(void **state)
     for (size_t i = 0; i < N_VARIANTS; i++) check_chains(&variants[i]);
 }
 
-/* A chain has the same bits alone as among others, and anywhere among the conditions. */
+/* A chain has the same bits alone as among others, and anywhere among the conditions; contexts of a head share its
+ * weights and nothing else. */
 static void company_does_not_show(void **state)
 {
     (void)state;
     const variant *v = &variants[0];
     checkpoint c = make(v);
     reference r = open_reference(v, &c, true);
-    sp_device_head *head = open_device(&r, 1), *other = open_device(&r, 1);
+    sp_device_head *head = open_device(&r, 1);
+    sp_device_head_context *one = open_context(head), *other = open_context(head);
     static const size_t runs[][2] = {{0, 1}, {ROWS - 1, 1}, {3, 4}, {8, 17}};
     conditions all = conditions_of(v, 0, ROWS, 0);
-    laws together = run(head, v, &all, 0, 0);
+    laws together = run(one, v, &all, 0, 0);
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         size_t first = runs[i][0], n = runs[i][1], at = first * v->dim;
         conditions some = conditions_of(v, first, n, 0);
@@ -277,8 +288,9 @@ static void company_does_not_show(void **state)
         assert_memory_equal(alone.state, together.state + at, n * v->dim * sizeof *alone.state);
         assert_memory_equal(alone.mean, together.mean + at, n * v->dim * sizeof *alone.mean);
     }
+    sp_cuda_head_ops.context_close(one);
+    sp_cuda_head_ops.context_close(other);
     sp_cuda_head_ops.close(head);
-    sp_cuda_head_ops.close(other);
     close_reference(r);
     free_checkpoint(&c);
 }
@@ -292,7 +304,7 @@ static void refuses(void **state)
     sp_head_device_plan plan;
     sp_device_head *head;
     sp_error error = {0};
-    SP_TEST_OK(sp_head_device_plan_make(&plan, r.head, ROWS, err));
+    SP_TEST_OK(sp_head_device_plan_make(&plan, r.head, err));
     plan.plan.dim = SP_MAX_LATENT + 1;
     assert_int_equal(sp_cuda_head_ops.open(&head, 0, &plan.plan, &error), SP_EUNSUPPORTED);
     assert_null(head);

@@ -16,7 +16,7 @@ struct random_head {
     sp_device_head_plan plan = {};
 
     sp_device_linear linear(size_t n, size_t k) { return {numbers.data(), numbers.data() + 1, n, k}; }
-    random_head(const head_shape &s, size_t max_rows)
+    explicit random_head(const head_shape &s)
     {
         size_t modulations = (3 * s.blocks + 2) * s.width;
         numbers = sp_quick_floats(std::max({modulations, 2 * s.hidden, s.steps}) * s.width + 1,
@@ -39,13 +39,12 @@ struct random_head {
         plan.block = blocks.data();
         plan.step = steps.data();
         plan.time = numbers.data();
-        plan.max_rows = max_rows;
     }
 };
 
 static sp_status measure(const sp_measure &m, const head_shape &s, size_t n, sp_error *err)
 {
-    random_head model(s, n);
+    random_head model(s);
     std::vector<float> features = sp_quick_floats(2 * n * s.width, 1), scale(n, 4.5f);
     std::vector<float> state(n * s.dim), mean(n * s.dim), deviation(n * s.dim);
     std::vector<int32_t> row;
@@ -66,12 +65,14 @@ static sp_status measure(const sp_measure &m, const head_shape &s, size_t n, sp_
     chains.mean = mean.data();
     chains.deviation = deviation.data();
     sp_device_head *head;
+    sp_device_head_context *context = NULL;
     SP_TRY(sp_cuda_head_ops.open(&head, 0, &model.plan, err));
-    sp_status status = SP_OK;
+    sp_status status = sp_cuda_head_ops.context_open(&context, head, n, err);
     double us = sp_median_us(m, [&] {
-        if (status == SP_OK) status = sp_cuda_head_ops.condition(head, &conditions, err);
-        if (status == SP_OK) status = sp_cuda_head_ops.run(head, &chains, err);
+        if (status == SP_OK) status = sp_cuda_head_ops.condition(context, &conditions, err);
+        if (status == SP_OK) status = sp_cuda_head_ops.run(context, &chains, err);
     });
+    if (context) sp_cuda_head_ops.context_close(context);
     sp_cuda_head_ops.close(head);
     SP_TRY(status);
     for (float x : state)

@@ -8,8 +8,9 @@
  *     SP_TRY(heads->condition(context, &conditions, err));
  *     SP_TRY(heads->run(context, &chains, err));
  *
- * A head is read-only and shared by threads; a context is used by one thread at a time. Blocks are in bf16 arithmetic with float sums, first and last layer in float.
- * A chain's bits depend on its condition, its draws and the last chain of its position alone. */
+ * A head is read-only and shared by threads; a context is used by one thread at a time. Blocks are in bf16 arithmetic
+ * with float sums, first and last layer in float. A chain's bits depend on its condition, its draws and the last chain
+ * of its position alone. */
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/philox.h"

@@ -14,7 +14,8 @@ __global__ void SP_BOUNDS(THREADS, 1) embed_kernel(sp_embedding e, sp_rows rows,
                          : e.code_row + static_cast<size_t>(token);
     for (size_t i = threadIdx.x; i < dim; i += THREADS) {
         float v = sp_table_at(prefix ? e.prefix : e.codes, line * dim + i);
-        if (prefix && e.prefix_position.data) v += sp_table_at(e.prefix_position, static_cast<size_t>(position) * dim + i);
+        if (prefix && e.prefix_position.data)
+            v += sp_table_at(e.prefix_position, static_cast<size_t>(position) * dim + i);
         x[row * dim + i] = v;
     }
 }

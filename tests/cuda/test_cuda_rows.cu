@@ -1,5 +1,6 @@
 /* What a row of a transformer goes through between its products, on the device against kernels/ref: norms with the
- * residual, embedding, norm and rotation of heads with the write into the cache. */
+ * residual, embedding, latents in and positions on features, norm and rotation of heads with the write into the
+ * cache. */
 #include "tests/cuda/device_test.cuh"
 
 #include "kernels/cuda/ops.cuh"
@@ -66,6 +67,68 @@ static void embed(void **)
         assert_true(isnan(got[2 * dim + i]) && isnan(got[4 * dim + i]));
         assert_true(got[3 * dim + i] == stored[2 * dim + i]);
     }
+    /* Rows of continuous tokens are not of a table. */
+    sp_buffer<float> of_prefix(ROWS * dim);
+    e.codes.data = nullptr;
+    SP_TEST_CUDA(sp_cuda_embed(nullptr, e, rows, ROWS, dim, of_prefix.at()));
+    std::vector<float> alone = of_prefix.read();
+    sp_test_equal("a row of the prefix", &alone[dim], &got[dim], dim);
+    for (size_t i = 0; i < ROWS * dim; i++) assert_true(i / dim == 1 || isnan(alone[i]));
+}
+
+/* Rows of latents into rows of two streams; row 0 of the first is of the prefix, which has its row already. */
+static void latents_of(size_t dim, size_t latent_dim)
+{
+    const size_t streams = 2;
+    std::vector<float> z = sp_test_values(ROWS * latent_dim, 20), w = sp_test_values(latent_dim * dim, 21);
+    std::vector<float> bias = sp_test_values(dim, 22);
+    std::vector<int32_t> token = {~3, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    sp_buffer<float> weights(w), offset(bias), in(z), x(streams * ROWS * dim), single(ROWS * dim);
+    sp_buffer<int32_t> tokens(token);
+    sp_rows rows = {tokens.at(), nullptr, nullptr, nullptr, nullptr};
+    sp_latent_map map = {weights.at(), offset.at(), latent_dim};
+    SP_TEST_CUDA(sp_cuda_latents(nullptr, map, rows, in.at(), streams, ROWS, dim, x.at()));
+    std::vector<float> got = x.read();
+    for (size_t r = 0; r < streams * ROWS; r++)
+        for (size_t i = 0; i < dim; i++) {
+            double sum = static_cast<double>(bias[i]);
+            for (size_t d = 0; d < latent_dim; d++)
+                sum += static_cast<double>(w[d * dim + i]) * static_cast<double>(z[r % ROWS * latent_dim + d]);
+            /* One rounding a product and one for the bias, of sums below latent_dim + 1. */
+            double bound = static_cast<double>(latent_dim + 1) * static_cast<double>(latent_dim + 1) * eps;
+            if (r == 0) assert_true(isnan(got[i]));
+            else if (!(fabs(static_cast<double>(got[r * dim + i]) - sum) <= bound))
+                fail_msg("latents of %zu: row %zu, %zu is %g, expected %g", latent_dim, r, i,
+                         static_cast<double>(got[r * dim + i]), sum);
+        }
+    sp_rows own = {tokens.at(1), nullptr, nullptr, nullptr, nullptr};
+    for (size_t r = 0; r < ROWS; r++)
+        SP_TEST_CUDA(sp_cuda_latents(nullptr, map, own, in.at(r * latent_dim), 1, 1, dim, single.at(r * dim)));
+    sp_test_equal("rows of latents", &got[ROWS * dim], single.read().data(), ROWS * dim);
+}
+
+static void latents(void **)
+{
+    latents_of(34, 1);
+    latents_of(128, 16);
+    latents_of(130, 150);
+}
+
+static void feature_positions(void **)
+{
+    const size_t dim = 150, prefix = 4, places = 9;
+    std::vector<float> table = sp_test_values(places * dim, 23), features = sp_test_values(ROWS * dim, 24);
+    std::vector<int32_t> position = {2, 3, 4, 11, -1};
+    sp_buffer<uint16_t> stored(sp_test_bf16(table));
+    sp_buffer<float> x(features);
+    sp_buffer<int32_t> positions(position);
+    sp_rows rows = {nullptr, nullptr, positions.at(), nullptr, nullptr};
+    SP_TEST_CUDA(sp_cuda_add_position(nullptr, {stored.at(), SP_BF16}, rows, prefix, ROWS, dim, x.at()));
+    std::vector<float> rounded = sp_test_rounded(table);
+    for (size_t r = 1; r < 4; r++)
+        for (size_t i = 0; i < dim; i++)
+            features[r * dim + i] += rounded[(static_cast<size_t>(position[r]) - (prefix - 1)) * dim + i];
+    sp_test_equal("positions of features", x.read().data(), features.data(), ROWS * dim);
 }
 
 struct heads_case {
@@ -169,7 +232,8 @@ static void kv_move(void **)
 
 int main()
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(norm), cmocka_unit_test(norm_rows), cmocka_unit_test(embed),
-                                       cmocka_unit_test(heads), cmocka_unit_test(kv_move)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(norm), cmocka_unit_test(norm_rows), cmocka_unit_test(embed), cmocka_unit_test(latents),
+        cmocka_unit_test(feature_positions), cmocka_unit_test(heads), cmocka_unit_test(kv_move)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,83 @@
+#!/bin/bash
+# The program over the emulated device, with continuous tokens: pictures of a tiny SphereAR with the codec of another
+# tiny model, what is refused, and how it ends when the device fails. Usage: device_latent.sh PROGRAM LIBRARY
+# With SP_TEST_ALL=1 pictures of samples/emoji-latent too.
+set -uo pipefail
+program=$(realpath "$1")
+SPECULAR_DEVICE_LIBRARY=$(realpath "$2")
+export SPECULAR_DEVICE_LIBRARY
+here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+. "$here/../cli/support.bash"
+set -e
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+# A copy in m with the codec of mar-tiny, chains of one step that adds noise, and itself as its drafter.
+golden=$here/../golden
+mkdir -p m/draft
+cp "$golden"/spherear-tiny/model.safetensors "$golden"/mar-tiny/kl.safetensors m
+python3 - "$golden" <<'END'
+import json, sys
+c, mar = (json.load(open(f"{sys.argv[1]}/{name}-tiny/config.json")) for name in ("spherear", "mar"))
+c["kl"], c["latents"]["scale"] = mar["kl"], mar["latents"]["scale"]
+c["head"].update(steps=1, blocks=1, groups=1, terminal_noise=0.1)
+json.dump(c, open("m/config.json", "w"))
+del c["kl"]
+json.dump(c, open("m/draft/config.json", "w"))
+END
+cp m/model.safetensors m/draft
+export SPECULAR_MODEL=$folder/m
+
+draw() {
+    local name=$1
+    shift
+    "$program" generate -q -p 3 -s 1 --device cuda -o "$name.png" --tokens "$name.json" --report "$name.report" "$@"
+}
+
+"$program" info --device cuda | grep -q "a GPU.*bf16 arithmetic, cuda kernels"
+"$program" generate -p 3 -s 1 --device cuda --dry-run | grep -q "bytes: weights [1-9].*session [1-9]"
+draw ar --method ar -t 2
+draw again --method mirror --window 1 -t 1
+draw cspd --method cspd --gamma 3 --prefill 0.75 --cfg-scale 1
+same ar.json again.json
+python3 - <<'END'
+import json
+ar, cspd = (json.load(open(name + ".report")) for name in ("ar", "cspd"))
+assert ar["nfe"] == 16 and cspd["nfe"] == 12 + 1 and cspd["draft_acceptance_rate"] == 1, (ar, cspd)
+tokens = json.load(open("ar.json"))
+assert all(abs(sum(x * x for x in token) - 4) < 1e-4 for token in tokens), tokens
+END
+
+expect 7 "--front path.*--device cpu" draw path --front path
+expect 7 "tokens in any order" "$program" generate -m "$golden/mar-tiny" -p 3 -s 1 --device cuda -o mar.png
+expect 7 "arithmetic there is bf16" draw f32 --dtype f32
+expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=300000 "$program" generate -p 3 -s 1 --device cuda
+absent path.png
+absent mar.png
+
+# A device lost in the second of two pictures: the first is there, nothing is half done, and another run makes the rest.
+printf '3\n1\n' > two.txt
+for calls in 850 700 1000 550 1200; do
+    rm -rf out
+    status=0
+    SP_EMULATE_LOSE=$calls "$program" render -q -f two.txt -s 1 --device cuda --window 5 --output-dir out 2> lost ||
+        status=$?
+    [ ! -f out/000001.png ] || [ $status -eq 0 ] || break
+done
+[ $status -eq 5 ] && [ -f out/000001.png ] || fail "exit $status: $(ls out)"
+grep -q "device: .*--device cpu" lost
+[ "$(wc -l < lost)" -eq 1 ]
+[ -z "$(find out -name '000002*' -o -name '*.part')" ] || fail "left behind: $(ls -A out)"
+cp out/000001.png first.png
+"$program" render -q -f two.txt -s 1 --device cuda --window 5 --output-dir out
+[ -f out/000002.png ] || fail "no picture: $(ls out)"
+same out/000001.png first.png
+
+[ "${SP_TEST_ALL:-0}" = 1 ] || exit 0
+export SPECULAR_MODEL=$here/../../samples/emoji-latent
+for method in ar mirror; do
+    "$program" generate -q -p "red heart" -s 1 --device cuda --method $method --window 1 -o sample-$method.png \
+        --tokens sample-$method.json
+done
+same sample-ar.json sample-mirror.json

@@ -25,7 +25,7 @@ const char *sp_exactness_name(sp_exactness exactness)
 
 sp_engine_options sp_engine_defaults(void)
 {
-    return (sp_engine_options){.model = NULL, .device = "auto", .dtype = "auto", .kernels = "auto", .threads = 0,
+    return (sp_engine_options){.model = NULL, .device = "auto", .dtype = "auto", .kernels = "auto", .threads = 0, .batch_size = 1,
                                .drafter = NULL};
 }
 
@@ -117,6 +117,8 @@ static sp_status choose_device(sp_engine *e, const sp_engine_options *o, sp_erro
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     if (o->threads < 0 || o->threads > 1024)
         return SP_FAIL(err, SP_EARG, "threads %d: expected 1 to 1024, or 0 for one a processor", o->threads);
+    if (o->batch_size < 1 || o->batch_size > SP_MAX_BATCH)
+        return SP_FAIL(err, SP_EARG, "batch size %d: expected 1 to %d", o->batch_size, SP_MAX_BATCH);
     e->n_threads = o->threads ? o->threads : processors < 1 ? 1 : processors > 1024 ? 1024 : (int)processors;
     return SP_OK;
 }
@@ -227,6 +229,7 @@ static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
     SP_TRY(find_device(e, o, err));
     SP_TRY(choose_dtype(e, o->dtype, err));
     e->config.codec.bf16 = e->bf16;
+    e->batch_size = e->device && !sp_engine_continuous(e) ? (size_t)o->batch_size : 1;
     SP_TRY(open_model(e, err));
     SP_TRY(fingerprint(e, err));
     SP_TRY(sp_engine_find_drafter(e, o->drafter, err));
@@ -305,7 +308,7 @@ sp_model_info sp_engine_info(const sp_engine *e)
         .width = c->columns * factor, .height = c->rows * factor, .layers = c->layers + c->decoder_layers,
         .dim = c->dim, .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
         .weight_bytes = sp_engine_weight_bytes(e), .session_bytes = e->session_bytes,
-        .kv_bytes = e->kv_bytes, .prefix_limit = c->prefix_length, .threads = e->n_threads,
+        .kv_bytes = e->kv_bytes, .batch_size = e->batch_size, .prefix_limit = c->prefix_length, .threads = e->n_threads,
         .drafter = e->drafter_given ? e->drafter_folder : NULL,
         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_p = c->top_p, .top_k = c->top_k};
     count_parameters(e, &info);

@@ -19,6 +19,7 @@ struct sp_engine {
     const sp_device_ops *device; /* NULL: the processor */
     int device_number;
     int n_threads;
+    size_t batch_size; /* pictures of a session that share passes */
     char fingerprint[17];
     sp_tensors *tensors, *codec_tensors;
     sp_tokenizer *tokenizer; /* NULL for class-conditional models */

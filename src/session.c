@@ -24,7 +24,8 @@ static sp_status open_codes(sp_session *s, sp_error *err)
     sp_engine *e = s->engine;
     const sp_model_config *c = &e->config;
     SP_TRY(sp_decoder_open(&s->decoder, c->n_codes, c->rows, c->columns, e->ops, sp_session_window(e), err));
-    return sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, 1, err);
+    SP_TRY(sp_context_open(&s->context, e->transformer, s->pool, s->decoder->max_window, e->batch_size, err));
+    return e->batch_size > 1 ? sp_session_open_batch(s, e->batch_size, err) : SP_OK;
 }
 
 static sp_status open_parts(sp_session *s, sp_error *err)
@@ -46,7 +47,7 @@ static size_t bytes_of(const sp_session *s)
     size_t bytes = s->arena.bytes + (s->codec ? sp_codec_bytes(s->codec) + sp_codec_device_bytes(s->codec) : 0);
     if (s->latent) return bytes + sp_session_latent_bytes(s);
     bytes += sp_context_bytes(s->context) + sp_context_device_bytes(s->context);
-    return bytes + sp_decoder_bytes(s->decoder);
+    return bytes + sp_decoder_bytes(s->decoder) + sp_session_batch_bytes(s);
 }
 
 sp_status sp_session_make(sp_session **out, sp_engine *engine, size_t *bytes, size_t *kv_bytes, sp_error *err)
@@ -77,6 +78,7 @@ void sp_session_close(sp_session *s)
 {
     if (!s) return;
     sp_codec_close(s->codec);
+    sp_session_close_batch(s);
     sp_tree_close(s->tree);
     sp_eagle_context_close(s->drafter);
     sp_context_close(s->context);
@@ -145,19 +147,19 @@ static sp_relaxation relaxation_of(sp_session *s, const sp_request *r)
     return out;
 }
 
-static sp_status decode_codes(sp_session *s, const sp_request *r, const sp_model_prompt *prompt, sp_error *err)
+sp_decode_plan sp_session_plan(sp_session *s, const sp_request *r, const sp_model_prompt *prompt,
+                               const sp_device_loop *loop)
 {
-    sp_decode_plan plan = {
+    return (sp_decode_plan){
         .rule = sp_accept_find(r->method), .drafter = sp_drafter_find(r->draft_init), .window = (size_t)r->window,
         .sampling = {r->seed, r->image, r->cfg_scale, r->temperature, r->top_k, r->top_p},
         .relaxation = relaxation_of(s, r), .tree = s->tree, .branches = (size_t)r->tree, .prompt = *prompt,
-        .progress = r->progress, .user = r->user};
-    sp_model model = sp_context_model(s->context);
-    sp_device_loop loop = sp_context_loop(s->context);
-    plan.loop = loop.ops ? &loop : NULL;
-    sp_decoder *d = s->decoder;
+        .loop = loop->ops ? loop : NULL, .progress = r->progress, .user = r->user};
+}
+
+void sp_session_report_codes(sp_session *s, const sp_decoder *d)
+{
     sp_result *to = &s->result;
-    SP_TRY(sp_decode(d, &model, &plan, err));
     to->n_tokens = d->n_positions;
     to->tokens = d->tokens;
     to->pass_of_token = d->pass_of_token;
@@ -168,6 +170,15 @@ static sp_status decode_codes(sp_session *s, const sp_request *r, const sp_model
     to->total_variation_bound = d->deviation / (double)d->n_positions;
     to->prefill_ms = d->prefill_ms;
     to->decode_ms = d->decode_ms;
+}
+
+static sp_status decode_codes(sp_session *s, const sp_request *r, const sp_model_prompt *prompt, sp_error *err)
+{
+    sp_device_loop loop = sp_context_loop(s->context);
+    sp_decode_plan plan = sp_session_plan(s, r, prompt, &loop);
+    sp_model model = sp_context_model(s->context);
+    SP_TRY(sp_decode(s->decoder, &model, &plan, err));
+    sp_session_report_codes(s, s->decoder);
     return SP_OK;
 }
 
@@ -180,18 +191,14 @@ static sp_status draw_pixels(sp_session *s, sp_error *err)
     return SP_OK;
 }
 
-sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **result, sp_error *err)
+void sp_session_begin_result(sp_session *s, const sp_method *method)
 {
-    *result = NULL;
-    SP_TRY(sp_request_check(s->engine, r, err));
-    const sp_method *method = sp_method_find(r->method, s->latent != NULL);
-    if (method->needs_drafter) SP_TRY(open_drafting(s, err));
-    double start = sp_clock_ms();
+    s->result = (sp_result){.method = method->name, .exactness = method->exactness};
+}
+
+sp_status sp_session_end_result(sp_session *s, const sp_request *r, double start, sp_error *err)
+{
     sp_result *to = &s->result;
-    *to = (sp_result){.method = method->name, .exactness = method->exactness};
-    sp_model_prompt prompt;
-    SP_TRY(sp_session_prompt(s, r, &prompt, err));
-    SP_TRY(s->latent ? sp_session_decode_latent(s, r, &prompt, err) : decode_codes(s, r, &prompt, err));
     double decoded = sp_clock_ms();
     if (r->pixels) SP_TRY(draw_pixels(s, err));
     double finished = sp_clock_ms();
@@ -200,7 +207,49 @@ sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **resu
     to->vq_ms = finished - decoded;
     to->total_ms = finished - start;
     to->peak_bytes = peak_bytes(s);
-    *result = to;
+    return SP_OK;
+}
+
+sp_status sp_generate(sp_session *s, const sp_request *r, const sp_result **result, sp_error *err)
+{
+    *result = NULL;
+    SP_TRY(sp_request_check(s->engine, r, err));
+    const sp_method *method = sp_method_find(r->method, s->latent != NULL);
+    if (method->needs_drafter) SP_TRY(open_drafting(s, err));
+    double start = sp_clock_ms();
+    sp_session_begin_result(s, method);
+    sp_model_prompt prompt;
+    SP_TRY(sp_session_prompt(s, r, &prompt, err));
+    SP_TRY(s->latent ? sp_session_decode_latent(s, r, &prompt, err) : decode_codes(s, r, &prompt, err));
+    SP_TRY(sp_session_end_result(s, r, start, err));
+    *result = &s->result;
+    return SP_OK;
+}
+
+bool sp_session_own_failure(sp_status status)
+{
+    return status == SP_EARG || status == SP_EFORMAT || status == SP_EUNSUPPORTED;
+}
+
+static sp_status draw_alone(sp_session *s, const sp_request *requests, size_t index, sp_picture_call *done, void *user,
+                            sp_error *err)
+{
+    sp_error why = {0};
+    const sp_result *result;
+    sp_status status = sp_generate(s, &requests[index], &result, &why);
+    if (status == SP_OK) return done(user, index, result, NULL, err);
+    if (sp_session_own_failure(status)) return done(user, index, NULL, &why, err);
+    return SP_FAIL(err, status, "%s", why.message);
+}
+
+sp_status sp_generate_many(sp_session *s, const sp_request *requests, size_t count, sp_picture_call *done, void *user,
+                           sp_error *err)
+{
+    for (size_t first = 0, n; first < count; first += n) {
+        n = s->batch ? sp_session_batch_of(s, requests + first, count - first) : 1;
+        if (n == 1) SP_TRY(draw_alone(s, requests, first, done, user, err));
+        else SP_TRY(sp_session_draw_batch(s, requests, first, n, done, user, err));
+    }
     return SP_OK;
 }
 

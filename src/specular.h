@@ -25,8 +25,8 @@
  *         return err.status ? 1 : 0;
  *     }
  *
- * An engine is a loaded model on a device: read-only, shared by threads and sessions. A session makes one image at a
- * time and belongs to one thread. Nothing here prints, exits or aborts. Functions that fail return a status and fill
+ * An engine is a loaded model on a device: read-only, shared by threads and sessions. A session makes images one at a
+ * time, or on a GPU several in the same passes, and belongs to one thread. Nothing here prints, exits or aborts. Functions that fail return a status and fill
  * sp_error; closing NULL is fine. */
 #include <stdbool.h>
 #include <stdint.h>
@@ -59,7 +59,11 @@ typedef struct sp_engine_options {
     const char *drafter; /* folder of the drafting model, loaded by open; NULL: model/drafter, of continuous tokens
                           * model/draft, if it is there, loaded when first needed */
     int threads;         /* 0: one a processor */
+    int batch_size;      /* pictures that a session draws in the same passes on a GPU, 1 to SP_MAX_BATCH; memory grows
+                          * with it. Elsewhere pictures are drawn one after another */
 } sp_engine_options;
+
+enum { SP_MAX_BATCH = 256 };
 
 sp_engine_options sp_engine_defaults(void);
 SP_CHECK sp_status sp_engine_open(sp_engine **out, const sp_engine_options *options, sp_error *err);
@@ -89,6 +93,7 @@ typedef struct sp_model_info {
     size_t weight_bytes;     /* of the transformer and the diffusion head, as held in memory */
     size_t session_bytes;    /* KV, window, scratch and the codec, its weights included, of one session */
     size_t kv_bytes;         /* of which KV */
+    size_t batch_size;       /* pictures that a session can draw in the same passes: the option's, or 1 */
     size_t prefix_limit;     /* tokens of a prompt that the model reads; the rest is cut */
     int threads;
     const char *drafter;     /* folder of the drafting model that the options gave, or NULL */
@@ -105,9 +110,10 @@ SP_CHECK sp_status sp_prompt_tokens(const sp_engine *engine, const char *prompt,
 typedef struct sp_progress {
     size_t tokens_done, tokens_total, passes;
     const int32_t *pass_of_token; /* [tokens_total] pass in which a token was settled, from 1; 0 not yet */
+    size_t together; /* pictures in the making, this one included */
 } sp_progress;
 
-/* Called after each pass; false stops sp_generate with SP_ECANCELLED. */
+/* Called after each pass, for each of several pictures in it; false stops with SP_ECANCELLED. */
 typedef bool sp_progress_call(void *user, const sp_progress *progress);
 
 typedef struct sp_request {
@@ -174,6 +180,16 @@ SP_CHECK sp_status sp_session_open(sp_session **out, sp_engine *engine, sp_error
 
 /* One picture. *result is borrowed from the session until its next call. */
 SP_CHECK sp_status sp_generate(sp_session *session, const sp_request *request, const sp_result **result, sp_error *err);
+
+/* A picture of sp_generate_many is done: result is borrowed until the call returns. Or result is NULL and why says what
+ * of its request, or of the model's numbers for it, made it fail. Anything but SP_OK ends sp_generate_many with it. */
+typedef sp_status sp_picture_call(void *user, size_t index, const sp_result *result, const sp_error *why, sp_error *err);
+
+/* Several pictures, each the one that sp_generate draws. Up to info.batch_size share their passes, of requests one after
+ * another that have one method, window and --group-size, and are alike in having guidance, and top-k or top-p; another
+ * takes the place of each that is done. So they are done in an order of their own. What the machine causes ends it. */
+SP_CHECK sp_status sp_generate_many(sp_session *session, const sp_request *requests, size_t count,
+                                    sp_picture_call *done, void *user, sp_error *err);
 
 /* Tokens [rows * columns] to pixels [height, width, 3], and back. SP_EUNSUPPORTED for tokens of the other kind. */
 SP_CHECK sp_status sp_tokens_to_pixels(sp_session *session, const int32_t *tokens, uint8_t *rgb, sp_error *err);

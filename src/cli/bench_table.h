@@ -10,7 +10,8 @@ typedef struct sp_bench_row {
     const char *method; /* borrowed from the library's list */
     sp_exactness exactness;
     int window;                                 /* 0: auto */
-    sp_series image_ms, pass_ms, nfe, decode_ms; /* a value a picture */
+    sp_series image_ms, decode_ms; /* a value a batch: its time by its pictures */
+    sp_series pass_ms, nfe;        /* a value a picture */
     size_t tokens, tokens_equal;                /* over all pictures; equal to those of ar */
 } sp_bench_row;
 
@@ -20,9 +21,11 @@ typedef struct sp_bench_table {
     sp_bench_row *rows; /* owned; the first is ar */
     size_t count;
     size_t prompts, repetitions;
+    size_t batch_size; /* pictures of a batch: of one prompt, asked for together */
 } sp_bench_table;
 
-/* format: md, csv, json or jsonl. Speed-up is the ratio of the medians of the time of a whole picture. */
+/* format: md, csv, json or jsonl. Speed-up is the ratio of the medians of the time of a whole picture, in a batch its share
+ * of the batch's. */
 SP_CHECK sp_status sp_bench_table_print(sp_bench_table *table, const char *format, sp_error *err);
 void sp_bench_table_free(sp_bench_table *table);
 

@@ -18,7 +18,7 @@ typedef struct generation {
     const char *output; /* path of the first picture */
     sp_engine *engine;
     sp_session *session;
-    sp_request request;
+    sp_request request, *requests; /* of all pictures; owned: one a picture */
     sp_progress_view view;
     json_t *reports; /* array, a report a picture that is done */
 } generation;
@@ -57,12 +57,13 @@ static void describe_model(const generation *run)
                   info.continuous ? "numbers" : "codes", info.dtype, info.kernels, info.threads);
 }
 
-static void describe_picture(const generation *run, const char *file, const sp_result *result)
+static void describe_picture(const generation *run, const char *file, const sp_request *request,
+                             const sp_result *result)
 {
     char window[32] = "auto";
     if (run->request.window != 0) snprintf(window, sizeof window, "%d", run->request.window);
     sp_setup_note(run->options, "%s: seed %" PRIu64 ", image %" PRIu32 ", %s (%s), window %s, %zu tokens in %zu "
-                  "passes, %.0f ms", file, run->request.seed, run->request.image, result->method,
+                  "passes, %.0f ms", file, request->seed, request->image, result->method,
                   sp_exactness_name(result->exactness), window, result->n_tokens, result->nfe, result->total_ms);
     if (result->exactness == SP_RELAXED && result->latents != NULL)
         sp_setup_note(run->options, "%s: drafts within about %.3g of the model's own tokens stay; how far the pictures "
@@ -97,6 +98,7 @@ static sp_status write_files(generation *run, size_t k, const sp_metadata *metad
                              sp_error *err)
 {
     const sp_options *options = run->options;
+    const sp_request *request = &run->requests[k];
     char *output = sp_naming_numbered(run->output, k);
     char *tokens = options->tokens != NULL ? sp_naming_numbered(options->tokens, k) : NULL;
     char *map = options->map != NULL ? sp_naming_numbered(options->map, k) : NULL;
@@ -108,12 +110,12 @@ static sp_status write_files(generation *run, size_t k, const sp_metadata *metad
     if (status == SP_OK && map != NULL) status = write_map(run, map, result, err);
     if (status == SP_OK && result->rgb != NULL)
         status = sp_picture_write(output, result->rgb, result->width, result->height, metadata->chunk, 2, err);
-    if (status == SP_OK && json_array_append_new(run->reports, sp_report_make(run->engine, &run->request, result,
+    if (status == SP_OK && json_array_append_new(run->reports, sp_report_make(run->engine, request, result,
                                                                              written)) != 0)
         status = SP_FAIL(err, SP_ENOMEM, "no memory for the report; leave out --report");
     if (status == SP_OK) {
         sp_progress_done(&run->view, written);
-        describe_picture(run, written, result);
+        describe_picture(run, written, request, result);
         if (result->rgb != NULL) status = sp_show(options->show, result->rgb, result->width, result->height, err);
     }
     free(output);
@@ -122,17 +124,31 @@ static sp_status write_files(generation *run, size_t k, const sp_metadata *metad
     return status;
 }
 
-static sp_status draw_one(generation *run, size_t k, sp_error *err)
+static sp_status keep_picture(void *user, size_t k, const sp_result *result, const sp_error *why, sp_error *err)
 {
-    if (sp_interrupt_signal() != 0) return SP_FAIL(err, SP_ECANCELLED, "interrupted");
-    run->request.image = (uint32_t)((size_t)run->options->image_index + k);
+    generation *run = user;
+    if (result == NULL) return SP_FAIL(err, why->status, "%s", why->message);
     sp_metadata metadata;
-    const sp_result *result;
-    sp_status status = sp_metadata_make(&metadata, run->engine, &run->request, err);
-    if (status == SP_OK) status = sp_generate(run->session, &run->request, &result, err);
+    sp_status status = sp_metadata_make(&metadata, run->engine, &run->requests[k], err);
     if (status == SP_OK) status = write_files(run, k, &metadata, result, err);
     sp_metadata_free(&metadata);
-    return status;
+    bool last = run->view.done == (size_t)run->options->batch_count;
+    if (status != SP_OK || last || sp_interrupt_signal() == 0) return status;
+    return SP_FAIL(err, SP_ECANCELLED, "interrupted");
+}
+
+static sp_status draw_pictures(generation *run, size_t count, sp_error *err)
+{
+    run->requests = calloc(count, sizeof *run->requests);
+    if (run->requests == NULL) return SP_FAIL(err, SP_ENOMEM, "no memory for %zu requests; free some", count);
+    run->request.progress = sp_progress_step;
+    run->request.user = &run->view;
+    for (size_t k = 0; k < count; k++) {
+        run->requests[k] = run->request;
+        run->requests[k].image = (uint32_t)((size_t)run->options->image_index + k);
+    }
+    if (sp_interrupt_signal() != 0) return SP_FAIL(err, SP_ECANCELLED, "interrupted");
+    return sp_generate_many(run->session, run->requests, count, keep_picture, run, err);
 }
 
 static sp_status write_report(const generation *run, sp_error *err)
@@ -146,11 +162,8 @@ static sp_status write_report(const generation *run, sp_error *err)
 static sp_status draw_all(generation *run, sp_error *err)
 {
     size_t count = (size_t)run->options->batch_count;
-    sp_status status = SP_OK;
     sp_progress_open(&run->view, run->options->progress, count, run->options->quiet);
-    run->request.progress = sp_progress_step;
-    run->request.user = &run->view;
-    for (size_t k = 0; k < count && status == SP_OK; k++) status = draw_one(run, k, err);
+    sp_status status = draw_pictures(run, count, err);
     sp_progress_close(&run->view);
     if (status == SP_ECANCELLED)
         sp_setup_note(run->options, "%zu of %zu pictures are done; their seed is %" PRIu64, run->view.done, count,
@@ -220,6 +233,7 @@ sp_status sp_cmd_generate(const sp_options *options, bool *some_failed, sp_error
     sp_session_close(run.session);
     sp_engine_close(run.engine);
     json_decref(run.reports);
+    free(run.requests);
     free(named);
     return status;
 }

@@ -25,6 +25,8 @@ typedef struct rendering {
     sp_journal *journal;
     json_t *ledger;
     sp_progress_view view;
+    sp_request *requests; /* owned; of the pictures to draw, and their items */
+    sp_plan_item **drawn;
 } rendering;
 
 /* The record becomes the item's and goes to the disk. */
@@ -84,19 +86,15 @@ static sp_status write_item(rendering *run, sp_plan_item *item, const sp_result 
     return status;
 }
 
-static sp_status draw_item(rendering *run, sp_plan_item *item, sp_error *err)
+/* A picture is done, or has failed. The rest goes on unless a signal has come. */
+static sp_status keep_picture(void *user, size_t index, const sp_result *result, const sp_error *why, sp_error *err)
 {
-    sp_error found = {0};
-    const sp_result *result;
-    item->request.progress = sp_progress_step;
-    item->request.user = &run->view;
-    sp_status status = sp_generate(run->session, &item->request, &result, &found);
-    /* What the prompt or the model's numbers caused fails this picture; what the machine caused ends the run. */
-    if (status == SP_EARG || status == SP_EFORMAT || status == SP_EUNSUPPORTED) {
-        SP_TRY(sp_plan_fail(item, found.message, err));
+    rendering *run = user;
+    sp_plan_item *item = run->drawn[index];
+    if (result == NULL) {
+        SP_TRY(sp_plan_fail(item, why->message, err));
         return record_failure(run, item, err);
     }
-    if (status != SP_OK) return SP_FAIL(err, status, "%s", found.message);
     SP_TRY(write_item(run, item, result, err));
     SP_TRY(record_picture(run, item, sp_report_make(run->engine, &item->request, result, item->file), err));
     item->state = SP_PLAN_DONE;
@@ -105,6 +103,27 @@ static sp_status draw_item(rendering *run, sp_plan_item *item, sp_error *err)
         sp_setup_note(run->options, "%s: seed %" PRIu64 ", image %" PRIu32 ", %zu tokens in %zu passes, %.0f ms",
                       item->file, item->request.seed, item->request.image, result->n_tokens, result->nfe,
                       result->total_ms);
+    bool last = sp_plan_number(&run->plan, SP_PLAN_DRAW) == 0;
+    return last || sp_interrupt_signal() == 0 ? SP_OK : SP_FAIL(err, SP_ECANCELLED, "interrupted");
+}
+
+static sp_status list_requests(rendering *run, size_t *count, sp_error *err)
+{
+    size_t left = sp_plan_number(&run->plan, SP_PLAN_DRAW);
+    *count = 0;
+    if (left == 0) return SP_OK;
+    run->requests = calloc(left, sizeof *run->requests);
+    run->drawn = calloc(left, sizeof *run->drawn);
+    if (run->requests == NULL || run->drawn == NULL)
+        return SP_FAIL(err, SP_ENOMEM, "no memory for %zu requests; free some", left);
+    for (size_t i = 0; i < run->plan.count; i++) {
+        sp_plan_item *item = &run->plan.items[i];
+        if (item->state != SP_PLAN_DRAW) continue;
+        item->request.progress = sp_progress_step;
+        item->request.user = &run->view;
+        run->drawn[*count] = item;
+        run->requests[(*count)++] = item->request;
+    }
     return SP_OK;
 }
 
@@ -117,16 +136,14 @@ static sp_status draw_all(rendering *run, sp_error *err)
         SP_TRY(record_picture(run, item, NULL, err));
         item->state = SP_PLAN_DONE;
     }
-    size_t left = sp_plan_number(&run->plan, SP_PLAN_DRAW);
+    size_t left;
+    SP_TRY(list_requests(run, &left, err));
     if (left == 0) return SP_OK;
     SP_TRY(sp_session_open(&run->session, run->engine, err));
     sp_progress_open(&run->view, run->options->progress, left, run->options->quiet);
-    sp_status status = SP_OK;
-    for (size_t i = 0; i < run->plan.count && status == SP_OK; i++) {
-        if (run->plan.items[i].state != SP_PLAN_DRAW) continue;
-        status = sp_interrupt_signal() != 0 ? SP_FAIL(err, SP_ECANCELLED, "interrupted")
-                                            : draw_item(run, &run->plan.items[i], err);
-    }
+    sp_status status = sp_interrupt_signal() != 0
+                           ? SP_FAIL(err, SP_ECANCELLED, "interrupted")
+                           : sp_generate_many(run->session, run->requests, left, keep_picture, run, err);
     sp_progress_close(&run->view);
     return status;
 }
@@ -220,6 +237,8 @@ sp_status sp_cmd_render(const sp_options *options, bool *some_failed, sp_error *
     sp_journal_close(run.journal);
     json_decref(run.ledger);
     sp_plan_free(&run.plan);
+    free(run.requests);
+    free(run.drawn);
     sp_session_close(run.session);
     sp_engine_close(run.engine);
     return status;

@@ -28,10 +28,10 @@ void sp_progress_open(sp_progress_view *view, const char *name, size_t pictures,
         view->mode = SP_PROGRESS_BAR;
 }
 
-/* Seconds left, from the pictures done and the part of the one in work; negative while nothing is known. */
+/* Seconds left, from the pictures done and the part of those in work; negative while nothing is known. */
 static double seconds_left(const sp_progress_view *view, double part, double now)
 {
-    double done = (double)view->done + part;
+    double done = fmin((double)view->done + part, (double)view->pictures);
     return done > 0 ? (now - view->started) / done * ((double)view->pictures - done) : -1;
 }
 
@@ -48,11 +48,19 @@ static const char *time_text(double seconds, char *text, size_t size)
     return text;
 }
 
-static void draw_bar(sp_progress_view *view, const sp_progress *progress, double part, double now)
+static double part_of(const sp_progress *progress)
+{
+    return progress->tokens_total > 0 ? (double)progress->tokens_done / (double)progress->tokens_total : 0;
+}
+
+/* Of pictures that are drawn together this one stands for all. */
+static double part_of_all(const sp_progress *progress) { return part_of(progress) * (double)progress->together; }
+
+static void draw_bar(sp_progress_view *view, const sp_progress *progress, double now)
 {
     enum { WIDTH = 30 };
     char bar[WIDTH + 1], left[32];
-    size_t filled = (size_t)(part * WIDTH);
+    size_t filled = (size_t)(part_of(progress) * WIDTH);
     memset(bar, '-', WIDTH);
     memset(bar, '#', filled < WIDTH ? filled : WIDTH);
     bar[WIDTH] = '\0';
@@ -60,7 +68,7 @@ static void draw_bar(sp_progress_view *view, const sp_progress *progress, double
     fprintf(stderr, "\r\033[K%zu/%zu [%s%s%s] %zu/%zu tokens, %.2f a pass, %s left", view->done + 1, view->pictures, on,
             bar, off, progress->tokens_done, progress->tokens_total,
             progress->passes > 0 ? (double)progress->tokens_done / (double)progress->passes : 0.0,
-            time_text(seconds_left(view, part, now), left, sizeof left));
+            time_text(seconds_left(view, part_of_all(progress), now), left, sizeof left));
     view->drawn = true;
 }
 
@@ -78,14 +86,13 @@ bool sp_progress_step(void *user, const sp_progress *progress)
     double now = now_s();
     if (now - view->shown < interval_s) return go_on;
     view->shown = now;
-    double part = progress->tokens_total > 0 ? (double)progress->tokens_done / (double)progress->tokens_total : 0;
     if (view->mode == SP_PROGRESS_BAR)
-        draw_bar(view, progress, part, now);
+        draw_bar(view, progress, now);
     else
         fprintf(stderr, "{\"event\":\"pass\",\"picture\":%zu,\"pictures\":%zu,\"tokens_done\":%zu,\"tokens_total\":%zu,"
                 "\"passes\":%zu,\"seconds\":%.3f,\"seconds_left\":%.3f}\n", view->done + 1, view->pictures,
                 progress->tokens_done, progress->tokens_total, progress->passes, now - view->started,
-                fmax(seconds_left(view, part, now), 0));
+                fmax(seconds_left(view, part_of_all(progress), now), 0));
     return go_on;
 }
 

@@ -10,7 +10,9 @@ size_t sp_decode_rows(const sp_decoder *d, const sp_decode_plan *plan);
 /* One more pass, after which n_final tokens from position first on are final. */
 void sp_decode_count(sp_decoder *d, size_t first, size_t n_final);
 
-/* Tells the plan's progress that so many tokens are final: SP_ECANCELLED when it asks to stop. */
-SP_CHECK sp_status sp_decode_progress(const sp_decoder *d, const sp_decode_plan *plan, size_t n_final, sp_error *err);
+/* Tells the plan's progress that so many tokens are final of one of the pictures in work together: SP_ECANCELLED when
+ * it asks to stop. */
+SP_CHECK sp_status sp_decode_progress(const sp_decoder *d, const sp_decode_plan *plan, size_t n_final, size_t together,
+                                      sp_error *err);
 
 #endif

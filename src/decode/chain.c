@@ -234,7 +234,7 @@ sp_status sp_chain_decode(sp_chain_decoder *d, const sp_latent_model *model, con
         /* As in decode.c: the next window may follow from what is final and from load, never from drafts. */
         if (plan->rule->drafts && !drafter && n == asked)
             sp_pacer_record(&d->pacer, n, (double)n_final, d->condition_ms + d->chain_ms - before);
-        sp_progress progress = {first + n_final, d->n_positions, d->passes, d->pass_of_token};
+        sp_progress progress = {first + n_final, d->n_positions, d->passes, d->pass_of_token, 1};
         if (plan->progress && !plan->progress(plan->user, &progress))
             return SP_FAIL(err, SP_ECANCELLED, "interrupted after %zu of %zu tokens", first + n_final, d->n_positions);
     }

@@ -193,21 +193,24 @@ static sp_status pass(sp_decoder *d, const sp_model *model, const sp_decode_plan
     return SP_OK;
 }
 
-static sp_status begin(const sp_model *model, const sp_decode_plan *plan, sp_error *err)
+sp_status sp_decode_begin(sp_decoder *d, const sp_model *model, const sp_decode_plan *plan, double *begun,
+                          sp_error *err)
 {
     bool guided = plan->sampling.cfg_scale != 1.0f;
     sp_tree *tree = plan->rule->walk ? plan->tree : NULL;
+    double start = sp_clock_ms();
+    reset(d);
     SP_TRY(model->ops->begin(model->state, &plan->prompt, guided, tree ? tree->prefix_features : NULL, err));
-    return tree ? tree->draft.ops->begin(tree->draft.state, tree->prefix_features, guided, err) : SP_OK;
+    if (tree) SP_TRY(tree->draft.ops->begin(tree->draft.state, tree->prefix_features, guided, err));
+    *begun = sp_clock_ms();
+    d->prefill_ms = *begun - start;
+    return SP_OK;
 }
 
 sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *plan, sp_error *err)
 {
-    reset(d);
-    double start = sp_clock_ms();
-    SP_TRY(begin(model, plan, err));
-    double begun = sp_clock_ms(), ms = 0;
-    d->prefill_ms = begun - start;
+    double begun, ms = 0;
+    SP_TRY(sp_decode_begin(d, model, plan, &begun, err));
     if (sp_device_can_decode(d, plan)) return sp_device_decode(d, plan, begun, err);
     for (size_t first = 0, known = 0, n_final = 0; first < d->n_positions; first += n_final) {
         size_t n = sp_decode_rows(d, plan), asked = n;
@@ -219,7 +222,7 @@ sp_status sp_decode(sp_decoder *d, const sp_model *model, const sp_decode_plan *
         /* The next window may follow from what is final and from load, never from drafts, or the law of an exact rule
          * is lost: so the time is that of the model, which takes any tokens alike, without the rule's. */
         if (plan->rule->drafts && !plan->rule->walk && n == asked) sp_pacer_record(&d->pacer, n, (double)n_final, ms);
-        SP_TRY(sp_decode_progress(d, plan, first + n_final, err));
+        SP_TRY(sp_decode_progress(d, plan, first + n_final, 1, err));
     }
     return SP_OK;
 }

@@ -57,6 +57,10 @@ SP_CHECK sp_status sp_decoder_open(sp_decoder **out, size_t n_codes, size_t rows
                                    size_t max_window, sp_error *err);
 void sp_decoder_close(sp_decoder *decoder);
 size_t sp_decoder_bytes(const sp_decoder *decoder);
+
+/* The first part of sp_decode: counts are zero, the prefix pass is over. *begun: when, by the clock. */
+SP_CHECK sp_status sp_decode_begin(sp_decoder *decoder, const sp_model *model, const sp_decode_plan *plan,
+                                   double *begun, sp_error *err);
 SP_CHECK sp_status sp_decode(sp_decoder *decoder, const sp_model *model, const sp_decode_plan *plan, sp_error *err);
 
 #endif

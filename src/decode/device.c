@@ -126,7 +126,8 @@ static sp_status wait_for(const sp_device_batch *b, size_t at, const sp_device_r
 }
 
 /* One picture's part of a pass over n rows. */
-static sp_status count(sp_device_place *place, const sp_device_record *record, size_t n, sp_error *err)
+static sp_status count(sp_device_place *place, const sp_device_record *record, size_t n, size_t together,
+                       sp_error *err)
 {
     sp_decoder *d = place->decoder;
     if (record->broken) {
@@ -143,21 +144,21 @@ static sp_status count(sp_device_place *place, const sp_device_record *record, s
     d->decode_ms = sp_clock_ms() - place->begun;
     place->first += n_final;
     if (place->first == d->n_positions) place->state = SP_PLACE_OVER;
-    return sp_decode_progress(d, place->plan, place->first, err);
+    return sp_decode_progress(d, place->plan, place->first, together, err);
 }
 
 /* The oldest of the passes. Time and tokens of whole windows go to the pacer; the time is that of the model, which is
  * the same for all pictures. */
 static sp_status follow(sp_device_batch *b, queue *q, sp_error *err)
 {
-    size_t n = q->rows[0], tokens = 0, whole = 0;
+    size_t n = q->rows[0], tokens = 0, whole = 0, together = number(b, SP_PLACE_LIVE);
     uint64_t model_ns = 0;
     bool drafts = any_live(b)->plan->rule->drafts;
     for (size_t at = 0; at < b->n; at++) {
         const sp_device_record *record = NULL;
         if (b->places[at].state != SP_PLACE_LIVE) continue;
         SP_TRY(wait_for(b, at, &record, err));
-        SP_TRY(count(&b->places[at], record, n, err));
+        SP_TRY(count(&b->places[at], record, n, together, err));
         if (record->broken || (size_t)record->n_rows < n) continue;
         if (whole++ == 0) model_ns = record->model_ns;
         tokens += (size_t)record->n_final;

@@ -255,7 +255,7 @@ sp_status sp_masked_decode(sp_masked_decoder *d, const sp_masked_plan *plan, sp_
         }
         count(d, n);
         d->chains->decode_ms = sp_clock_ms() - start;
-        sp_progress progress = {all - left, all, d->chains->passes, d->chains->pass_of_token};
+        sp_progress progress = {all - left, all, d->chains->passes, d->chains->pass_of_token, 1};
         if (c->progress && !c->progress(c->user, &progress))
             return SP_FAIL(err, SP_ECANCELLED, "interrupted after %zu of %zu tokens", all - left, all);
     }

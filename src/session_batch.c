@@ -1,0 +1,178 @@
+/* Pictures of a session that share their passes on a device. */
+#include "base/clock.h"
+#include "decode/device.h"
+#include "session.h"
+
+/* What belongs to a place of the batch beside what the loop knows of it. */
+typedef struct hanging {
+    sp_decode_plan plan;
+    size_t request, prompt_tokens;
+    double start;
+} hanging;
+
+struct sp_session_batch {
+    size_t capacity;
+    hanging *hangings;       /* [capacity] */
+    sp_device_place *places; /* [capacity] */
+    sp_decoder **own;        /* [capacity - 1] of the places after the first, which has the session's */
+    sp_pacer pacer;
+    size_t paced; /* pictures a pass that the pacer has measured */
+
+    sp_session *session; /* of the drawing that is under way, and all below */
+    sp_device_loop loop;
+    sp_device_batch passes;
+    const sp_request *requests;
+    size_t next, end;
+    sp_picture_call *done;
+    void *user;
+};
+
+sp_status sp_session_open_batch(sp_session *s, size_t n, sp_error *err)
+{
+    const sp_model_config *c = &s->engine->config;
+    struct sp_session_batch *b = s->batch = sp_alloc(1, sizeof *b);
+    if (!b) return SP_FAIL(err, SP_ENOMEM, "session: no memory for a batch");
+    b->hangings = sp_alloc(n, sizeof *b->hangings);
+    b->places = sp_alloc(n, sizeof *b->places);
+    b->own = sp_alloc(n, sizeof *b->own);
+    if (!b->hangings || !b->places || !b->own) return SP_FAIL(err, SP_ENOMEM, "session: no memory for a batch");
+    b->capacity = n;
+    b->session = s;
+    for (size_t i = 0; i + 1 < n; i++)
+        SP_TRY(sp_decoder_open(&b->own[i], c->n_codes, c->rows, c->columns, s->engine->ops, 1, err));
+    return SP_OK;
+}
+
+void sp_session_close_batch(sp_session *s)
+{
+    struct sp_session_batch *b = s->batch;
+    if (!b) return;
+    for (size_t i = 0; i + 1 < b->capacity; i++) sp_decoder_close(b->own[i]);
+    sp_release(b->own);
+    sp_release(b->places);
+    sp_release(b->hangings);
+    sp_release(b);
+    s->batch = NULL;
+}
+
+size_t sp_session_batch_bytes(const sp_session *s)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; s->batch && i + 1 < s->batch->capacity; i++) bytes += sp_decoder_bytes(s->batch->own[i]);
+    return bytes;
+}
+
+/* Whether the device can draw it, by the plan then, which is without a prompt. */
+static bool plan_for(sp_session *s, const sp_request *r, const sp_device_loop *loop, sp_decode_plan *plan)
+{
+    static const sp_model_prompt none = {NULL, 0};
+    sp_error unread = {0};
+    if (sp_request_check(s->engine, r, &unread) != SP_OK) return false;
+    if (sp_method_find(r->method, false)->needs_drafter) return false;
+    *plan = sp_session_plan(s, r, &none, loop);
+    return sp_device_can_decode(s->decoder, plan);
+}
+
+/* A long window leaves room for fewer pictures, so that it stays what was asked for. */
+static size_t places_for(const struct sp_session_batch *b, const sp_device_loop *loop, const sp_decode_plan *plan,
+                         size_t n)
+{
+    size_t rows = plan->rule->drafts && plan->window ? plan->window : 1, most = loop->max_rows / rows;
+    if (most > b->capacity) most = b->capacity;
+    return n < most ? n : most;
+}
+
+size_t sp_session_batch_of(sp_session *s, const sp_request *requests, size_t n)
+{
+    sp_device_loop loop = sp_context_loop(s->context);
+    sp_decode_plan first, next;
+    size_t alike = 1;
+    if (!plan_for(s, requests, &loop, &first)) return 1;
+    while (alike < n && plan_for(s, requests + alike, &loop, &next) &&
+           sp_device_can_share(&first, &next, s->engine->config.n_codes))
+        alike++;
+    return places_for(s->batch, &loop, &first, alike) > 1 ? alike : 1;
+}
+
+/* The picture of a request up to its prefix pass, at a place. */
+static sp_status begin(struct sp_session_batch *b, size_t at, size_t request, sp_error *err)
+{
+    sp_session *s = b->session;
+    hanging *h = &b->hangings[at];
+    sp_device_place *place = &b->places[at];
+    sp_model model = sp_context_model(s->context);
+    sp_model_prompt prompt;
+    h->start = sp_clock_ms();
+    h->request = request;
+    SP_TRY(sp_session_prompt(s, &b->requests[request], &prompt, err));
+    h->prompt_tokens = s->result.prompt_tokens;
+    h->plan = sp_session_plan(s, &b->requests[request], &prompt, &b->loop);
+    place->plan = &h->plan;
+    sp_context_select(s->context, at);
+    SP_TRY(sp_decode_begin(place->decoder, &model, &h->plan, &place->begun, err));
+    if (!sp_device_can_decode(place->decoder, &h->plan))
+        return SP_FAIL(err, SP_EBUG, "%s: the device has no loop for it", b->requests[request].method);
+    return sp_device_begin(&b->passes, at, err);
+}
+
+/* The next request that can be begun takes the place. */
+static sp_status hang(struct sp_session_batch *b, size_t at, sp_error *err)
+{
+    while (b->next < b->end) {
+        sp_error why = {0};
+        size_t request = b->next++;
+        sp_status status = begin(b, at, request, &why);
+        if (status == SP_OK) return SP_OK;
+        if (!sp_session_own_failure(status)) return SP_FAIL(err, status, "%s", why.message);
+        SP_TRY(b->done(b->user, request, NULL, &why, err));
+    }
+    return SP_OK;
+}
+
+static sp_status over(void *user, size_t at, sp_error *err)
+{
+    struct sp_session_batch *b = user;
+    const hanging *h = &b->hangings[at];
+    const sp_device_place *place = &b->places[at];
+    const sp_request *request = &b->requests[h->request];
+    sp_session *s = b->session;
+    if (place->why.status == SP_OK) {
+        sp_session_begin_result(s, sp_method_find(request->method, false));
+        s->result.prompt_tokens = h->prompt_tokens;
+        sp_session_report_codes(s, place->decoder);
+        SP_TRY(sp_session_end_result(s, request, h->start, err));
+        SP_TRY(b->done(b->user, h->request, &s->result, NULL, err));
+    } else {
+        SP_TRY(b->done(b->user, h->request, NULL, &place->why, err));
+    }
+    return hang(b, at, err);
+}
+
+static sp_status draw(struct sp_session_batch *b, sp_error *err)
+{
+    SP_TRY(sp_device_gather(&b->passes, err));
+    for (size_t at = 0; at < b->passes.n; at++) SP_TRY(hang(b, at, err));
+    return sp_device_run(&b->passes, err);
+}
+
+sp_status sp_session_draw_batch(sp_session *s, const sp_request *requests, size_t first, size_t n,
+                                sp_picture_call *done, void *user, sp_error *err)
+{
+    struct sp_session_batch *b = s->batch;
+    sp_decode_plan plan;
+    b->loop = sp_context_loop(s->context);
+    b->requests = requests;
+    b->next = first;
+    b->end = first + n;
+    b->done = done;
+    b->user = user;
+    if (!plan_for(s, &requests[first], &b->loop, &plan)) return SP_FAIL(err, SP_EBUG, "session: not a batch");
+    size_t n_places = places_for(b, &b->loop, &plan, n);
+    if (n_places != b->paced) b->pacer = (sp_pacer){0};
+    b->paced = n_places;
+    for (size_t i = 0; i < n_places; i++) b->places[i] = (sp_device_place){.decoder = i ? b->own[i - 1] : s->decoder};
+    b->passes = (sp_device_batch){&b->loop, b->places, n_places, s->decoder->max_window, &b->pacer, over, b};
+    sp_status status = draw(b, err);
+    sp_context_select(s->context, 0);
+    return status;
+}

@@ -26,8 +26,8 @@
  *     }
  *
  * An engine is a loaded model on a device: read-only, shared by threads and sessions. A session makes images one at a
- * time, or on a GPU several in the same passes, and belongs to one thread. Nothing here prints, exits or aborts. Functions that fail return a status and fill
- * sp_error; closing NULL is fine. */
+ * time, or on a GPU several in the same passes, and belongs to one thread. Nothing here prints, exits or aborts.
+ * Functions that fail return a status and fill sp_error; closing NULL is fine. */
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -183,11 +183,13 @@ SP_CHECK sp_status sp_generate(sp_session *session, const sp_request *request, c
 
 /* A picture of sp_generate_many is done: result is borrowed until the call returns. Or result is NULL and why says what
  * of its request, or of the model's numbers for it, made it fail. Anything but SP_OK ends sp_generate_many with it. */
-typedef sp_status sp_picture_call(void *user, size_t index, const sp_result *result, const sp_error *why, sp_error *err);
+typedef sp_status sp_picture_call(void *user, size_t index, const sp_result *result, const sp_error *why,
+                                  sp_error *err);
 
-/* Several pictures, each the one that sp_generate draws. Up to info.batch_size share their passes, of requests one after
- * another that have one method, window and --group-size, and are alike in having guidance, and top-k or top-p; another
- * takes the place of each that is done. So they are done in an order of their own. What the machine causes ends it. */
+/* Several pictures, each the one that sp_generate draws. Up to info.batch_size share their passes, of requests one
+ * after another that have one method, window and group size, and are alike in having guidance, and in having top-k or
+ * top-p; the next takes the place of one that is done. So they are done in an order of their own. What the machine
+ * causes ends it. */
 SP_CHECK sp_status sp_generate_many(sp_session *session, const sp_request *requests, size_t count,
                                     sp_picture_call *done, void *user, sp_error *err);
 

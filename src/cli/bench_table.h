@@ -24,8 +24,8 @@ typedef struct sp_bench_table {
     size_t batch_size; /* pictures of a batch: of one prompt, asked for together */
 } sp_bench_table;
 
-/* format: md, csv, json or jsonl. Speed-up is the ratio of the medians of the time of a whole picture, in a batch its share
- * of the batch's. */
+/* format: md, csv, json or jsonl. Speed-up is the ratio of the medians of the time of a whole picture, in a batch its
+ * share of the batch's. */
 SP_CHECK sp_status sp_bench_table_print(sp_bench_table *table, const char *format, sp_error *err);
 void sp_bench_table_free(sp_bench_table *table);
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/bench_table.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -27,7 +28,8 @@ typedef struct benchmark {
     sp_prompts prompts;
     sp_bench_table table;
     sp_progress_view view;
-    unsigned char *reference; /* the tokens of ar for the picture in work */
+    sp_request *requests; /* of the batch in work */
+    unsigned char *reference; /* the tokens of ar for its pictures */
 } benchmark;
 
 static size_t token_bytes(const benchmark *run)
@@ -125,44 +127,70 @@ static sp_status read_prompts(benchmark *run, sp_error *err)
     return SP_OK;
 }
 
-static sp_request request_of(const benchmark *run, const sp_bench_row *row, size_t prompt, size_t repetition)
+static sp_request request_of(const benchmark *run, const sp_bench_row *row, size_t prompt, size_t image)
 {
     const sp_prompt *line = &run->prompts.items[prompt];
     sp_request request = sp_setup_request(run->options, run->engine);
     request.prompt = line->prompt;
     request.pixels = *run->table.model.codec != '\0';
     request.seed = line->has & SP_PROMPT_SEED ? line->seed : run->options->seed + (line->line - 1);
-    request.image = (uint32_t)repetition;
+    request.image = (uint32_t)image;
     request.method = row->method;
     request.window = row->window;
     return request;
 }
 
-static sp_status measure(benchmark *run, sp_bench_row *row, const sp_result *result, sp_error *err)
+/* A batch in work. */
+typedef struct batch {
+    benchmark *run;
+    sp_bench_row *row;
+    bool counted;
+    double apart_ms; /* of its pictures: prefixes and pixels, which no two share */
+} batch;
+
+static sp_status no_memory(sp_error *err)
 {
+    return SP_FAIL(err, SP_ENOMEM, "no memory for measurements; use fewer repetitions");
+}
+
+static sp_status measure_picture(void *user, size_t index, const sp_result *result, const sp_error *why, sp_error *err)
+{
+    batch *b = user;
+    benchmark *run = b->run;
+    sp_bench_row *row = b->row;
+    if (result == NULL) return SP_FAIL(err, why->status, "%s", why->message);
     const unsigned char *tokens = tokens_of(result);
     size_t size = token_bytes(run);
+    unsigned char *reference = run->reference + index * result->n_tokens * size;
+    if (row == run->table.rows) memcpy(reference, tokens, result->n_tokens * size);
+    b->apart_ms += result->prefill_ms + result->vq_ms;
+    sp_progress_done(&run->view, row->method);
+    if (!b->counted) return SP_OK;
     for (size_t i = 0; i < result->n_tokens; i++)
-        row->tokens_equal += memcmp(tokens + i * size, run->reference + i * size, size) == 0;
+        row->tokens_equal += memcmp(tokens + i * size, reference + i * size, size) == 0;
     row->tokens += result->n_tokens;
     double nfe = (double)result->nfe;
-    bool kept = sp_series_add(&row->image_ms, result->total_ms) && sp_series_add(&row->decode_ms, result->decode_ms) &&
-                sp_series_add(&row->nfe, nfe) && sp_series_add(&row->pass_ms, nfe > 0 ? result->decode_ms / nfe : 0);
-    return kept ? SP_OK : SP_FAIL(err, SP_ENOMEM, "no memory for measurements; use fewer repetitions");
+    bool kept = sp_series_add(&row->nfe, nfe) && sp_series_add(&row->pass_ms, nfe > 0 ? result->decode_ms / nfe : 0);
+    return kept ? SP_OK : no_memory(err);
 }
 
 static sp_status draw(benchmark *run, size_t prompt, size_t repetition, bool counted, sp_error *err)
 {
+    size_t n = run->table.batch_size;
     for (sp_bench_row *row = run->table.rows; row < run->table.rows + run->table.count; row++) {
         if (sp_interrupt_signal() != 0) return SP_FAIL(err, SP_ECANCELLED, "interrupted");
-        sp_request request = request_of(run, row, prompt, repetition);
-        request.progress = sp_progress_step;
-        request.user = &run->view;
-        const sp_result *result;
-        SP_TRY(sp_generate(run->session, &request, &result, err));
-        if (row == run->table.rows) memcpy(run->reference, tokens_of(result), result->n_tokens * token_bytes(run));
-        if (counted) SP_TRY(measure(run, row, result, err));
-        sp_progress_done(&run->view, row->method);
+        for (size_t i = 0; i < n; i++) {
+            run->requests[i] = request_of(run, row, prompt, repetition * n + i);
+            run->requests[i].progress = sp_progress_step;
+            run->requests[i].user = &run->view;
+        }
+        batch b = {run, row, counted, 0};
+        double start = sp_clock_ms();
+        SP_TRY(sp_generate_many(run->session, run->requests, n, measure_picture, &b, err));
+        double ms = sp_clock_ms() - start;
+        if (counted && !(sp_series_add(&row->image_ms, ms / (double)n) &&
+                         sp_series_add(&row->decode_ms, (ms - b.apart_ms) / (double)n)))
+            return no_memory(err);
     }
     return SP_OK;
 }
@@ -172,7 +200,8 @@ static sp_status measure_all(benchmark *run, sp_error *err)
 {
     const sp_options *options = run->options;
     size_t rounds = (size_t)(options->warmup + options->repetitions);
-    sp_progress_open(&run->view, options->progress, rounds * run->table.prompts * run->table.count, options->quiet);
+    size_t pictures = rounds * run->table.prompts * run->table.count * run->table.batch_size;
+    sp_progress_open(&run->view, options->progress, pictures, options->quiet);
     sp_status status = SP_OK;
     for (size_t round = 0; round < rounds && status == SP_OK; round++)
         for (size_t prompt = 0; prompt < run->table.prompts && status == SP_OK; prompt++)
@@ -188,9 +217,11 @@ static sp_status prepare(benchmark *run, sp_error *err)
     SP_TRY(make_rows(run, err));
     run->table.model_name = sp_metadata_model_name(&run->table.model);
     run->table.repetitions = (size_t)run->options->repetitions;
-    run->reference = calloc(run->table.model.rows * run->table.model.columns, token_bytes(run));
-    if (run->table.model_name == NULL || run->reference == NULL)
-        return SP_FAIL(err, SP_ENOMEM, "no memory for a picture's tokens; free some");
+    run->table.batch_size = (size_t)run->options->batch_size;
+    run->requests = calloc(run->table.batch_size, sizeof *run->requests);
+    run->reference = calloc(run->table.batch_size * run->table.model.rows * run->table.model.columns, token_bytes(run));
+    if (run->table.model_name == NULL || run->requests == NULL || run->reference == NULL)
+        return SP_FAIL(err, SP_ENOMEM, "no memory for the tokens of a batch; free some");
     SP_TRY(read_prompts(run, err));
     return sp_session_open(&run->session, run->engine, err);
 }
@@ -206,6 +237,7 @@ sp_status sp_cmd_bench(const sp_options *options, bool *some_failed, sp_error *e
     sp_bench_table_free(&run.table);
     sp_prompts_free(&run.prompts);
     sp_engine_close(run.engine);
+    free(run.requests);
     free(run.reference);
     return status;
 }

@@ -20,7 +20,7 @@ typedef struct generation {
     sp_session *session;
     sp_request request, *requests; /* of all pictures; owned: one a picture */
     sp_progress_view view;
-    json_t *reports; /* array, a report a picture that is done */
+    json_t *reports; /* array: a report, or null of a picture that is not done */
 } generation;
 
 /* The k-th of the files that a path stands for must be new and its folder there; path NULL is no file. */
@@ -110,8 +110,8 @@ static sp_status write_files(generation *run, size_t k, const sp_metadata *metad
     if (status == SP_OK && map != NULL) status = write_map(run, map, result, err);
     if (status == SP_OK && result->rgb != NULL)
         status = sp_picture_write(output, result->rgb, result->width, result->height, metadata->chunk, 2, err);
-    if (status == SP_OK && json_array_append_new(run->reports, sp_report_make(run->engine, request, result,
-                                                                             written)) != 0)
+    if (status == SP_OK &&
+        json_array_set_new(run->reports, k, sp_report_make(run->engine, request, result, written)) != 0)
         status = SP_FAIL(err, SP_ENOMEM, "no memory for the report; leave out --report");
     if (status == SP_OK) {
         sp_progress_done(&run->view, written);
@@ -144,6 +144,8 @@ static sp_status draw_pictures(generation *run, size_t count, sp_error *err)
     run->request.progress = sp_progress_step;
     run->request.user = &run->view;
     for (size_t k = 0; k < count; k++) {
+        if (json_array_append_new(run->reports, json_null()) != 0)
+            return SP_FAIL(err, SP_ENOMEM, "no memory for %zu reports; free some", count);
         run->requests[k] = run->request;
         run->requests[k].image = (uint32_t)((size_t)run->options->image_index + k);
     }
@@ -153,10 +155,16 @@ static sp_status draw_pictures(generation *run, size_t count, sp_error *err)
 
 static sp_status write_report(const generation *run, sp_error *err)
 {
-    if (run->options->report == NULL || json_array_size(run->reports) == 0) return SP_OK;
+    if (run->options->report == NULL || run->view.done == 0) return SP_OK;
     bool single = run->options->batch_count == 1;
-    const json_t *document = single ? json_array_get(run->reports, 0) : run->reports;
-    return sp_setup_write_json(run->options->report, document, JSON_INDENT(2), err);
+    json_t *done = json_array();
+    if (done == NULL) return SP_FAIL(err, SP_ENOMEM, "no memory for the report; leave out --report");
+    for (size_t k = 0; k < json_array_size(run->reports); k++)
+        if (!json_is_null(json_array_get(run->reports, k))) json_array_append(done, json_array_get(run->reports, k));
+    sp_status status = sp_setup_write_json(run->options->report, single ? json_array_get(done, 0) : done,
+                                           JSON_INDENT(2), err);
+    json_decref(done);
+    return status;
 }
 
 static sp_status draw_all(generation *run, sp_error *err)

@@ -152,7 +152,8 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
     c->capacity = sp_round_up(t->config.prefix_length + t->config.rows * t->config.columns + max_window, 32);
     sp_status status = t->device ? SP_OK : open_teams(c, err);
     if (t->device)
-        status = t->device->context_open(&c->device, t->on_device, max_window, t->config.codec.code_dim, max_pictures, err);
+        status = t->device->context_open(&c->device, t->on_device, max_window, t->config.codec.code_dim, max_pictures,
+                                         err);
     for (int pass = 0; pass < 2 && status == SP_OK; pass++) {
         take_scratch(c);
         take_kv(c);

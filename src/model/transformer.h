@@ -30,7 +30,8 @@ size_t sp_transformer_device_bytes(const sp_transformer *transformer); /* of the
 size_t sp_transformer_parameters(const sp_transformer *transformer);
 size_t sp_transformer_bytes(const sp_transformer *transformer); /* packed weights in memory */
 
-/* max_window: the most rows of one forward call, a stream. max_pictures: in the making at a time, on a device; else 1. */
+/* max_window: the most rows of one forward call, a stream. max_pictures: in the making at a time, 1 unless on a
+ * device. */
 SP_CHECK sp_status sp_context_open(sp_context **out, const sp_transformer *transformer, sp_pool *pool,
                                    size_t max_window, size_t max_pictures, sp_error *err);
 void sp_context_close(sp_context *context);

@@ -10,6 +10,7 @@ set -e
 export SPECULAR_MODEL=${SP_TEST_MODEL:-$(dirname "${BASH_SOURCE[0]}")/../../samples/emoji}
 SPECULAR_MODEL=$(realpath "$SPECULAR_MODEL")
 program=$(realpath "$program")
+tiny=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../golden/llamagen-tiny")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -26,6 +27,28 @@ expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=1000000 "$program" 
 expect 5 "device: .*--device cpu" env SP_EMULATE_LOSE=400 "$program" generate -p star -s 1 --device cuda \
     --method eagle -o eagle.png
 absent eagle.png
+
+# Pictures that share their passes are those drawn alone, whichever takes the place of which. Lost in the middle: what
+# the journal names is there, and another run draws the rest.
+printf '3\n1\n2\n' > three.txt
+many=(render -q -m "$tiny" -f three.txt -s 1 --device cuda --window 4 --batch-size 2 --output-dir many
+    --tokens many-tokens --report many.json)
+expect 5 "device: .*--device cpu" env SP_EMULATE_LOSE=255 "$program" "${many[@]}"
+done_before=$(find many -name '*.png' | wc -l)
+[ "$done_before" -ge 1 ] && [ "$done_before" -le 2 ] || fail "$done_before pictures before the device was lost"
+[ "$(wc -l < many/journal.jsonl)" -eq "$done_before" ] || fail "journal: $(cat many/journal.jsonl)"
+succeed "$program" "${many[@]}"
+"$program" generate -q -m "$tiny" -p 2 -s 3 --device cuda -o alone.png --tokens alone.json
+same many/000003.png alone.png
+same many-tokens/000003.json alone.json
+python3 -c "
+import json
+assert [(r['line'], r['num_tokens']) for r in json.load(open('many.json'))] == [(k, 64) for k in (1, 2, 3)]"
+"$program" generate -q -m "$tiny" -p 3 -b 3 --device cuda --batch-size 2 --dry-run > small
+"$program" generate -q -m "$tiny" -p 3 -b 3 --device cuda --batch-size 9 --dry-run > large
+python3 -c "
+small, large = (int(open(name).read().split()[0]) for name in ('small', 'large'))
+assert small < large, (small, large)"
 
 # A device lost in the first passes of a picture: nothing half done is left, and another run goes on in the folder.
 printf 'star\n' > one.txt

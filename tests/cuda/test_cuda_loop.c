@@ -282,10 +282,12 @@ static sp_status take_down(void *user, size_t at, sp_error *err)
     return hang(g, at, err);
 }
 
-static sp_status draw_gallery(gallery *g, size_t n_places, sp_error *err)
+/* The pictures from first on. */
+static sp_status draw_gallery(gallery *g, size_t n_places, size_t first, sp_error *err)
 {
     sp_pacer pacer = {0};
-    g->next = g->done = 0;
+    g->next = first;
+    g->done = 0;
     memset(g->places, 0, sizeof g->places);
     g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, &pacer, take_down, g};
     for (size_t at = 0; at < n_places; at++) g->places[at].decoder = g->decoders[at];
@@ -342,10 +344,27 @@ static void together_as_alone(void **state)
                 bool guided = (w + places) % 2, cut = places % 3 == 0;
                 if ((windows[w] == 0 && r > 1) || (!all() && (r + w + places) % 4)) continue;
                 fill_gallery(&g, r, windows[w], guided, cut, vectors);
-                SP_TEST_OK(draw_gallery(&g, places, err));
+                SP_TEST_OK(draw_gallery(&g, places, 0, err));
                 assert_int_equal(g.done, PICTURES);
                 for (size_t i = 0; i < PICTURES; i++) assert_hung(&g, i, windows[w] > 0);
             }
+    close_gallery(&g);
+    close_both(&b);
+}
+
+/* Places where no picture has ever begun take part in passes and do nothing. */
+static void empty_places(void **state)
+{
+    (void)state;
+    both b;
+    gallery g;
+    float vectors[CODES] = {0};
+    open_both(&b, picture(), WINDOW);
+    open_gallery(&g, &b, WINDOW);
+    fill_gallery(&g, 1, 7, true, false, vectors);
+    SP_TEST_OK(draw_gallery(&g, 4, PICTURES - 2, err));
+    assert_int_equal(g.done, 2);
+    for (size_t i = PICTURES - 2; i < PICTURES; i++) assert_hung(&g, i, true);
     close_gallery(&g);
     close_both(&b);
 }
@@ -378,7 +397,7 @@ static void what_cannot_be_shared(void **state)
     *last = as_it_was;
     last->sampling.cfg_scale = 1;
     assert_false(sp_device_can_share(&g.plans[0], last, CODES));
-    assert_int_equal(draw_gallery(&g, 2, &why), SP_EBUG);
+    assert_int_equal(draw_gallery(&g, 2, 0, &why), SP_EBUG);
     close_gallery(&g);
     close_both(&b);
 }
@@ -399,7 +418,7 @@ static void one_of_many_breaks(void **state)
     size_t failed = 0;
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
         fill_gallery(&g, r, 5, false, false, vectors);
-        SP_TEST_OK(draw_gallery(&g, 3, err));
+        SP_TEST_OK(draw_gallery(&g, 3, 0, err));
         assert_int_equal(g.done, PICTURES);
         for (size_t i = 0; i < PICTURES; i++) {
             sp_decode_plan plan = g.plans[i];
@@ -431,7 +450,7 @@ static void lost_with_many(void **state)
     for (; status == SP_EDEVICE; calls += step) {
         sp_error why = {0};
         sp_automaton_lose(calls);
-        status = draw_gallery(&g, 4, &why);
+        status = draw_gallery(&g, 4, 0, &why);
         sp_automaton_lose(-1);
         if (status != SP_OK) assert_int_equal(status, SP_EDEVICE);
     }
@@ -589,7 +608,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
         cmocka_unit_test(one_rule_after_another), cmocka_unit_test(together_as_alone),
-        cmocka_unit_test(what_cannot_be_shared), cmocka_unit_test(one_of_many_breaks), cmocka_unit_test(lost_with_many),
+        cmocka_unit_test(empty_places), cmocka_unit_test(what_cannot_be_shared),
+        cmocka_unit_test(one_of_many_breaks), cmocka_unit_test(lost_with_many),
         cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
         cmocka_unit_test(lost_device), cmocka_unit_test(lost_while_opening),
         cmocka_unit_test(no_allocation_in_the_loop),

@@ -1,7 +1,7 @@
 /* Whole pictures on a device, a small transformer and the decode loop together, against the host's loop over the same
- * transformer on the same device: the tokens and the counts of every rule, whatever the windows were captured for, alone
- * and in batches. The host's loop reads logits; the device's has the race of ar and pathwise as the epilogue of the head
- * where one block has all rows. */
+ * transformer on the same device: the tokens and the counts of every rule, whatever the windows were captured for,
+ * alone and in batches. The host's loop reads logits; the device's has the race of ar and pathwise as the epilogue of
+ * the head where one block has all rows. */
 #include "tests/cuda/device_test.cuh"
 
 extern "C" {
@@ -134,7 +134,8 @@ struct fixture {
         state.ops = &sp_cuda_models;
         state.prompt = 0;
         if (state.ops->open(&model, 0, &plan, &err) != SP_OK) fail_msg("%s", err.message);
-        if (state.ops->context_open(&state.context, model, WINDOW, 1, PLACES, &err) != SP_OK) fail_msg("%s", err.message);
+        if (state.ops->context_open(&state.context, model, WINDOW, 1, PLACES, &err) != SP_OK)
+            fail_msg("%s", err.message);
     }
     ~fixture()
     {
@@ -242,14 +243,14 @@ struct gallery {
     }
 };
 
-/* In batches of 9 windows of 8 a pass has 144 rows of two streams: more than one product takes; of 3 windows of 2 one
- * block of the head has all. */
+/* Of 3 windows of 2 one block of the head has all rows; 9 windows of 8 have 144 rows of two streams, more than one
+ * product takes. */
 static void pictures_together(void **)
 {
     static const sp_model_ops ops = {begin, forward, NULL};
     static const struct { const char *rule; size_t places, window; bool guided, cut; } cases[] = {
-        {"pathwise", 9, 8, true, false}, {"pathwise", 3, 2, true, true}, {"sjd", 2, 5, true, true},
-        {"gsd", 2, 8, false, false},     {"ar", 3, 1, false, true},      {"coupled", 4, 7, true, false}};
+        {"pathwise", 3, 2, true, true}, {"pathwise", 9, 8, true, false}, {"sjd", 2, 5, true, true},
+        {"gsd", 2, 8, false, false},    {"ar", 3, 1, false, true},       {"coupled", 4, 7, true, false}};
     static gallery g;
     g.model = {&ops, &g.f.state, CODES, POSITIONS / COLUMNS, COLUMNS, PREFIX, DIM};
     g.loop = g.f.state.ops->loop(g.f.state.context);
@@ -260,7 +261,7 @@ static void pictures_together(void **)
     for (sp_decoder *&d : g.decoders)
         assert_int_equal(sp_decoder_open(&d, CODES, POSITIONS / COLUMNS, COLUMNS, sp_ops_find("ref"), 1, &err), 0);
     for (const auto &c : cases) {
-        if (&c > &cases[1] && !getenv("SP_TEST_ALL")) break;
+        if (&c > cases && !getenv("SP_TEST_ALL")) break;
         size_t count = c.places + 1;
         for (size_t i = 0; i < count; i++) {
             sp_decode_plan &plan = g.plans[i] = {};

@@ -85,6 +85,76 @@ static void larger_of_equals(void **state)
     assert_true(own < 1.1 * all);
 }
 
+/* Pictures that share passes on a device where rows are free up to a number of them, and then cost what they multiply.
+ * One that is done makes way for the next. */
+enum { MOST_TOGETHER = 256, FREE_ROWS = 300, PASSES = 3000 };
+
+typedef struct goodput {
+    double rate, plain; /* tokens a millisecond, and of windows of one */
+    double ones;        /* share of the passes over a window of one */
+    double longest;     /* mean window */
+} goodput;
+
+static double shared_ms(size_t rows) { return rows <= FREE_ROWS ? 1 : (double)rows / FREE_ROWS; }
+
+static goodput together(size_t pictures, size_t limit, double chance)
+{
+    static double wrong[MOST_TOGETHER][TOKENS + LIMIT];
+    static size_t at[MOST_TOGETHER];
+    sp_pacer pacer = {0};
+    uint32_t draw = 0;
+    double ms = 0, tokens = 0, ones = 0, rows = 0;
+    for (size_t i = 0; i < pictures; i++) at[i] = TOKENS;
+    for (size_t pass = 0; pass < PASSES; pass++) {
+        size_t n = sp_pacer_window(&pacer, limit), sum = 0;
+        assert_in_range(n, 1, limit);
+        for (size_t i = 0; i < pictures; i++) {
+            if (at[i] >= TOKENS)
+                for (size_t j = at[i] = 0; j < TOKENS + LIMIT; j++) wrong[i][j] = 1 - chance;
+            size_t got = 1, from = at[i];
+            while (got < n && uniform(&draw) > wrong[i][from + got]) got++;
+            for (size_t j = from + got; j < from + n && j < from + got + NEAR; j++)
+                wrong[i][j] *= chance > 0 ? RIPENS : 1;
+            at[i] += got;
+            sum += got;
+        }
+        double took = shared_ms(2 * pictures * n) * (1 + 0.02 * uniform(&draw));
+        sp_pacer_record(&pacer, n, (double)sum / (double)pictures, took);
+        ms += took;
+        tokens += (double)sum;
+        ones += n == 1;
+        rows += (double)n;
+    }
+    return (goodput){tokens / ms, (double)pictures / (1.01 * shared_ms(2 * pictures)), ones / PASSES, rows / PASSES};
+}
+
+/* Long windows where rows are free, one row a picture where they cost what they bring, never slower than plain. */
+static void batches(void **state)
+{
+    (void)state;
+    goodput alone = together(1, LIMIT, 0.35), some = together(16, 64, 0.35), many = together(64, 16, 0.35);
+    goodput bound = together(256, 4, 0.35), useless = together(64, 16, 0);
+    assert_true(alone.longest > 40 && alone.rate > 3 * alone.plain);
+    assert_true(some.longest > 5 && some.longest < 16 && some.rate > 1.5 * some.plain);
+    assert_true(many.longest > 1.5 && many.longest < 4 && many.rate > 1.15 * many.plain);
+    assert_true(bound.ones > 0.98 && bound.rate > 0.99 * bound.plain);
+    assert_true(useless.rate > 0.99 * useless.plain);
+}
+
+/* A window that brings a little less than windows of one is not taken for being longer. */
+static void not_slower_than_plain(void **state)
+{
+    (void)state;
+    sp_pacer pacer = {0};
+    size_t ones = 0;
+    for (int i = 0; i < 2000; i++) {
+        size_t n = sp_pacer_window(&pacer, 2);
+        ones += n == 1;
+        sp_pacer_record(&pacer, n, n == 1 ? 1 : 1.35, n == 1 ? 1 : 1.37);
+    }
+    assert_in_range(ones, 1900, 2000);
+}
+
 static void stays_within_the_limit(void **state)
 {
     (void)state;
@@ -101,6 +171,7 @@ static void stays_within_the_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(near_the_best), cmocka_unit_test(larger_of_equals),
+                                       cmocka_unit_test(batches), cmocka_unit_test(not_slower_than_plain),
                                        cmocka_unit_test(stays_within_the_limit)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

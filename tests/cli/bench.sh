@@ -14,10 +14,12 @@ for r in rows:
 assert rows[0]['speedup'] == 1 and rows[0]['step_compression'] == 1 and rows[1]['step_compression'] > 1, rows"
 }
 
+# On the processor the pictures of a batch are drawn one after another, and that is said.
 case_forms() {
     local form
     for form in md csv jsonl; do
-        specular bench -q --limit 1 --window 4 -r 1 --warmup 0 --output-format $form > $form
+        specular bench --limit 1 --window 4 -r 1 --warmup 0 --batch-size 2 --output-format $form > $form 2> said
+        [ "$(grep -c -e '--batch-size 2: pictures are drawn one after another' said)" -eq 1 ]
     done
     [ "$(grep -c '^| \(ar\|pathwise\) ' md)" -eq 2 ]
     python3 -c "
@@ -27,7 +29,9 @@ lines = [json.loads(line) for line in open('jsonl')]
 assert len(rows) == len(lines) == 2
 for row, line in zip(rows, lines):
     assert set(row) == set(line) and row['method'] == line['method'], (row, line)
-    assert row['tokens_identical'] == row['tokens'] == str(line['tokens']), row"
+    assert row['tokens_identical'] == row['tokens'] == str(line['tokens']), row
+    assert line['n'] == line['batch_size'] == 2, line
+    assert abs(line['images_per_second'] * line['image_ms'] - 1000) < 0.1, line"
 }
 
 case_bad_prompts() {

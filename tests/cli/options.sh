@@ -29,13 +29,13 @@ case_numbers_at_the_ends() {
         temperature=0 top-k=0 top-k=1048576 top-p=1 window=1 window=128 threads=1 threads=1024 \
         group-size=1 group-size=256 group-delta=0 group-delta=1 group-distance=0 group-distance=4 \
         tree=1 tree=16 lantern-k=0 lantern-k=1048575 lantern-delta=0 lantern-delta=1 lantern-lambda=0 \
-        lantern-lambda=1000; do
+        lantern-lambda=1000 batch-size=1 batch-size=256; do
         succeed specular generate -p x --print-config "--$pair"
     done
     for pair in seed=18446744073709551616 batch-count=0 batch-count=65537 cfg-scale=100.01 temperature=-0.01 \
         top-k=1048577 top-p=1.01 window=0 window=129 threads=0 threads=1025 \
         group-size=0 group-size=257 group-delta=1.01 group-distance=4.01 \
-        tree=0 tree=17 lantern-k=1048576 lantern-delta=1.01 lantern-lambda=1000.5; do
+        tree=0 tree=17 lantern-k=1048576 lantern-delta=1.01 lantern-lambda=1000.5 batch-size=0 batch-size=257; do
         expect 2 "^specular: error: --${pair%=*}: '${pair#*=}' is not " specular generate -p x --print-config "--$pair"
     done
 }

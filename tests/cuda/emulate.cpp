@@ -1,6 +1,9 @@
 /* The runtime half of the emulator: memory, copies, streams, graphs, faults. Kernels run in emulate_kernel.cpp. */
 #include "tests/cuda/emulate.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -12,7 +15,6 @@ struct sp_emulated_graph { std::vector<std::function<void()>> steps; };
 struct sp_emulated_stream { sp_emulated_graph *recording; };
 struct sp_emulated_event { std::chrono::steady_clock::time_point when; };
 
-static const size_t guard = 256;
 static const unsigned char guard_byte = 0xA5;
 
 struct emulated_device {
@@ -146,21 +148,33 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 
 /* ---- memory ---- */
 
-static unsigned char *guarded(size_t bytes)
+static size_t rounded_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+unsigned char *sp_emulated_guarded(size_t bytes)
 {
-    size_t rounded = (bytes + 2 * guard + 255) / 256 * 256;
-    unsigned char *memory = static_cast<unsigned char *>(std::aligned_alloc(256, rounded));
-    if (!memory) return nullptr;
-    std::memset(memory, guard_byte, rounded);
-    std::memset(memory + guard, 0xFF, bytes);
-    return memory + guard;
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), pages = rounded_up(bytes, page);
+    void *all = mmap(nullptr, pages + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED) return nullptr;
+    unsigned char *usable = static_cast<unsigned char *>(all) + page;
+    if (mprotect(usable, pages, PROT_READ | PROT_WRITE) != 0) {
+        munmap(all, pages + 2 * page);
+        return nullptr;
+    }
+    unsigned char *memory = usable + pages - rounded_up(bytes, 16);
+    std::memset(usable, guard_byte, pages);
+    std::memset(memory, 0xFF, bytes);
+    return memory;
 }
 
-static void check_guards(const unsigned char *memory, size_t bytes)
+/* Gives back what sp_emulated_guarded gave. */
+static void release(unsigned char *memory, size_t bytes)
 {
-    for (size_t i = 0; i < guard; i++)
-        if (memory[-1 - static_cast<ptrdiff_t>(i)] != guard_byte || memory[bytes + i] != guard_byte)
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), pages = rounded_up(bytes, page);
+    unsigned char *end = memory + rounded_up(bytes, 16), *usable = end - pages;
+    for (const unsigned char *at = usable; at < end; at++)
+        if ((at < memory || at >= memory + bytes) && *at != guard_byte)
             sp_emulated_wrong("something wrote outside an allocation of device memory");
+    munmap(usable - page, pages + 2 * page);
 }
 
 cudaError_t cudaMalloc(void **out, size_t bytes)
@@ -170,7 +184,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
     cudaError_t error = count_call();
     if (error != cudaSuccess) return error;
     if (d.limit && d.used + bytes > d.limit) return answer(cudaErrorMemoryAllocation);
-    unsigned char *memory = bytes ? guarded(bytes) : nullptr;
+    unsigned char *memory = bytes ? sp_emulated_guarded(bytes) : nullptr;
     if (bytes && !memory) return answer(cudaErrorMemoryAllocation);
     if (memory) d.device[memory] = bytes;
     d.used += bytes;
@@ -185,9 +199,8 @@ cudaError_t cudaFree(void *memory)
     if (!memory) return cudaSuccess;
     auto found = d.device.find(static_cast<unsigned char *>(memory));
     if (found == d.device.end()) sp_emulated_wrong("cudaFree of what cudaMalloc did not give");
-    check_guards(found->first, found->second);
+    release(found->first, found->second);
     d.used -= found->second;
-    std::free(found->first - guard);
     d.device.erase(found);
     return cudaSuccess;
 }
@@ -197,7 +210,7 @@ cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned flags)
     (void)flags;
     emulated_device &d = the_device();
     locked with(d.lock);
-    unsigned char *memory = guarded(bytes);
+    unsigned char *memory = sp_emulated_guarded(bytes);
     if (!memory) return answer(cudaErrorMemoryAllocation);
     d.host[memory] = bytes;
     *out = memory;
@@ -220,8 +233,7 @@ cudaError_t cudaFreeHost(void *memory)
     if (!memory) return cudaSuccess;
     auto found = d.host.find(static_cast<unsigned char *>(memory));
     if (found == d.host.end()) sp_emulated_wrong("cudaFreeHost of what cudaMallocHost did not give");
-    check_guards(found->first, found->second);
-    std::free(found->first - guard);
+    release(found->first, found->second);
     d.host.erase(found);
     return cudaSuccess;
 }

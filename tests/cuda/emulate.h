@@ -3,10 +3,12 @@
 /* The subset of CUDA that kernels/cuda is written in, on a CPU, for a plain C++ compiler: cuda.cuh includes this where
  * nvcc is not the compiler. Slow, exact about what a kernel may rely on, and unforgiving:
  *
- * - The threads of a block are fibers that take turns. A barrier or a shuffle that not all of its threads reach ends
- *   the program and says so. Blocks of a launch run one after another, those of a cooperative launch together.
- * - Device and shared memory start as NaN bits and lie between guards, which cudaFree and the end of a block check.
- *   Copies must lie inside an allocation.
+ * - The threads of a block are fibers that take turns: a warp runs on until it waits for the others, and the order of
+ *   warps, lanes and blocks is another one each time (SP_EMULATE_SEED=N: others still). So what a barrier should keep
+ *   apart is not apart without it. A barrier or a shuffle that not all of its threads reach ends the program and says
+ *   so. Blocks of a launch run one after another, those of a cooperative launch together.
+ * - Device and shared memory start as NaN bits and end where no memory is: reading or writing beyond is a fault, and
+ *   cudaFree looks at what lies before. Copies must lie inside an allocation.
  * - Streams run at once, in the order of the calls; a graph is the list of what was recorded.
  * - Kernel launches, allocations and copies can be made to fail: sp_emulate_memory, sp_emulate_lose.
  *

@@ -21,7 +21,7 @@ struct warp {
 struct block_state {
     barrier all;
     std::vector<warp> warps;
-    std::vector<unsigned char> shared;
+    unsigned char *memory, *shared; /* all that a block may have, and what this one asked for, which is its end */
 };
 
 struct pending_copy {
@@ -43,11 +43,10 @@ struct fiber {
     unsigned char *stack;
 };
 
-static const size_t stack_bytes = 256 << 10, shared_guard = 256;
-static const unsigned char guard_byte = 0xA5;
+static const size_t stack_bytes = 256 << 10, most_shared = 227 << 10;
 
 static std::vector<fiber *> fibers; /* of the running launch come first */
-static size_t n_fibers, n_live, current;
+static size_t n_fibers, n_live, current, next_turn;
 static unsigned long progress; /* grows when a thread passes or ends, so that a standstill is seen */
 static unsigned long stuck_since, stuck_turns;
 static jmp_buf scheduler;
@@ -78,16 +77,18 @@ static void resume(size_t index)
     setcontext(&f->start);
 }
 
-static size_t next_living()
+/* The next living thread among those from first on. */
+static size_t next_living(size_t first, size_t count)
 {
     size_t next = current;
-    do next = next + 1 < n_fibers ? next + 1 : 0;
+    do next = next + 1 < first + count ? next + 1 : first;
     while (fibers[next]->done);
     return next;
 }
 
-/* Gives the next living thread its turn; returns when this one's comes again. */
-static void yield()
+/* Gives the next living thread its turn, of this one's warp or of all; returns when this one's comes again. So a warp
+ * runs ahead of the others until it has to wait for them. */
+static void yield(bool own_warp)
 {
     if (progress != stuck_since) {
         stuck_since = progress;
@@ -95,8 +96,9 @@ static void yield()
     } else if (++stuck_turns > 2 * n_fibers + 64) {
         sp_emulated_wrong("waits for threads that never come");
     }
-    if (next_living() == current) return;
-    if (_setjmp(fibers[current]->at) == 0) resume(next_living());
+    next_turn = own_warp ? next_living(current / 32 * 32, 32) : next_living(0, n_fibers);
+    if (next_turn == current) return;
+    if (_setjmp(fibers[current]->at) == 0) resume(next_turn);
 }
 
 /* A fiber outlives its kernel and takes the next one's thread. */
@@ -111,7 +113,7 @@ static void fiber_main()
         n_live--;
         if (_setjmp(fibers[current]->at) != 0) continue;
         if (n_live == 0) _longjmp(scheduler, 1);
-        resume(next_living());
+        resume(next_living(0, n_fibers));
     }
 }
 
@@ -129,17 +131,37 @@ static fiber *make_fiber()
     return f;
 }
 
+/* Which thread of a block takes its turn as number i: warps from any one on, forwards or backwards, and lanes in any of
+ * 32 orders, by bits that differ from block to block. */
+static unsigned thread_of_turn(unsigned i, unsigned warps, unsigned bits)
+{
+    unsigned start = (bits >> 6) % warps, w = bits & 32 ? start + warps - i / 32 : start + i / 32;
+    return w % warps * 32 + (i % 32 ^ (bits & 31));
+}
+
+static unsigned schedule()
+{
+    static const char *seed = std::getenv("SP_EMULATE_SEED");
+    static uint64_t state = seed ? std::strtoull(seed, nullptr, 10) : 0;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<unsigned>(state >> 40);
+}
+
 static void place_block(block_state *state, size_t first, dim3 at, dim3 grid_size, dim3 block, size_t shared)
 {
-    unsigned threads = block.x * block.y * block.z;
+    unsigned threads = block.x * block.y * block.z, bits = schedule();
     state->all = barrier();
     state->all.expected = threads;
     state->warps.assign((threads + 31) / 32, warp());
-    state->shared.assign(shared + shared_guard, 0xFF);
-    std::memset(state->shared.data() + shared, guard_byte, shared_guard);
-    for (unsigned i = 0; i < threads; i++) {
-        if (first + i >= fibers.size()) fibers.push_back(make_fiber());
-        fiber *f = fibers[first + i];
+    if (!state->memory) state->memory = sp_emulated_guarded(most_shared);
+    if (!state->memory) sp_emulated_wrong("no memory for a block");
+    shared = (shared + 15) / 16 * 16;
+    state->shared = state->memory + most_shared - shared;
+    std::memset(state->shared, 0xFF, shared);
+    for (unsigned turn = 0; turn < threads; turn++) {
+        unsigned i = thread_of_turn(turn, threads / 32, bits);
+        if (first + turn >= fibers.size()) fibers.push_back(make_fiber());
+        fiber *f = fibers[first + turn];
         f->place.thread = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
         f->place.block = {at.x, at.y, at.z};
         f->place.threads = block;
@@ -158,34 +180,29 @@ static void run_fibers(size_t count)
     sp_emulated_now = nullptr;
 }
 
-static void check_shared(const block_state &state, size_t shared)
-{
-    for (size_t i = 0; i < shared_guard; i++)
-        if (state.shared[shared + i] != guard_byte) sp_emulated_wrong("a block wrote beyond its shared memory");
-}
-
 void sp_emulated_run(const std::function<void()> &kernel, bool cooperative, dim3 size, dim3 block, size_t shared)
 {
     size_t blocks = static_cast<size_t>(size.x) * size.y * size.z;
     size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
     size_t together = cooperative ? blocks : 1;
-    std::vector<block_state> states(together);
+    bool backwards = schedule() & 1;
+    static std::vector<block_state> states;
+    if (states.size() < together) states.resize(together);
     running = &kernel;
     grid = barrier();
     grid.expected = static_cast<unsigned>(blocks * threads);
     for (size_t first = 0; first < blocks; first += together) {
         for (size_t i = 0; i < together; i++) {
-            size_t b = first + i;
+            size_t b = backwards ? blocks - 1 - first - i : first + i;
             dim3 at(static_cast<unsigned>(b % size.x), static_cast<unsigned>(b / size.x % size.y),
                     static_cast<unsigned>(b / (static_cast<size_t>(size.x) * size.y)));
             place_block(&states[i], i * threads, at, size, block, shared);
         }
         run_fibers(together * threads);
-        for (const block_state &state : states) check_shared(state, shared);
     }
 }
 
-void *sp_emulated_shared() { return fibers[current]->block->shared.data(); }
+void *sp_emulated_shared() { return fibers[current]->block->shared; }
 unsigned sp_emulated_lane() { return fibers[current]->lane; }
 
 /* Sum of what the threads of a barrier brought. */
@@ -199,7 +216,7 @@ static int wait_at(barrier *b, int value)
         b->generation++;
         progress++;
     }
-    while (b->generation == generation) yield();
+    while (b->generation == generation) yield(false);
     return b->sum[generation % 2];
 }
 
@@ -235,7 +252,7 @@ const unsigned char *sp_emulated_exchange(unsigned mask, const void *value, size
         w->generation++;
         progress++;
     }
-    while (w->generation == generation) yield();
+    while (w->generation == generation) yield(true);
     return w->value[parity];
 }
 

@@ -5,6 +5,9 @@
 
 void sp_emulated_run(const std::function<void()> &kernel, bool cooperative, dim3 grid, dim3 block, size_t shared);
 
+/* bytes of NaN bits that end, rounded up to 16, where memory ends that may be read or written; NULL: there are none. */
+unsigned char *sp_emulated_guarded(size_t bytes);
+
 /* Whether bytes from here lie in one allocation of the device. */
 bool sp_emulated_inside(const void *at, size_t bytes);
 

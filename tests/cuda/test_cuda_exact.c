@@ -84,8 +84,8 @@ static const mutant mutants[] = {
     {SP_SAME_EVERY_PASS, {"same draws every pass", "coupled", "uniform", 4, 1, 1, 0, 1}, false, 1},
     {SP_SAME_EVERY_ROW, {"same draws every row", "coupled", "uniform", 4, 1, 1, 0, 1}, false, 1},
     {SP_COPY_IS_UNIFORM, {"copy taken for uniform", "coupled", "left", 4, 1, 1, 0, 1}, true, 1},
-    {SP_UNIFORM_BONUS, {"uniform bonus", "coupled", "uniform", 4, 1, 1, 0, 1}, true, 1},
-    {SP_COMMITS_REFUSED, {"refused draft committed", "coupled", "uniform", 4, 1, 1, 0, 1}, true, 1},
+    {SP_UNIFORM_BONUS, {"uniform bonus", "coupled", "uniform", 4, 1, 1, 0, 1}, false, 1},
+    {SP_COMMITS_REFUSED, {"refused draft committed", "coupled", "uniform", 4, 1, 1, 0, 1}, false, 1},
 };
 
 /* Without a mistake the kernels draw what the production loop draws, for each setting that a mistake is put into. */

@@ -19,12 +19,12 @@ struct matrix {
     }
 };
 
-/* y [n_rows, n] of rows first .. of x. What lies before and after these rows is NaN in the buffer given. */
+/* y [n_rows, n] of rows first .. of x. What lies before and after these rows is NaN, and after x there is nothing. */
 static std::vector<float> product(const matrix &m, const std::vector<float> &x, size_t first, size_t n_rows,
                                   const float *bias)
 {
     const sp_cuda_weight &w = m.weight;
-    std::vector<uint16_t> rows(x.size() + 64 * w.k, 0x7FC0), halves = sp_test_bf16(x);
+    std::vector<uint16_t> rows(x.size(), 0x7FC0), halves = sp_test_bf16(x);
     memcpy(&rows[first * w.k], &halves[first * w.k], n_rows * w.k * sizeof rows[0]);
     sp_buffer<uint16_t> in(rows);
     sp_buffer<float> sums(static_cast<size_t>(w.slices) * n_rows * w.n), out(n_rows * w.n);

@@ -362,6 +362,7 @@ __global__ static void after_kernel(sp_cuda_picture p, sp_mistake mistake, const
 static sp_status fill(sp_mistaken *d, const float *logits, sp_error *err)
 {
     SP_CUDA(cudaMalloc(&d->memory, sizeof *d->memory), err);
+    SP_CUDA(cudaMemset(d->memory, 0xFF, sizeof *d->memory), err); /* notes are taken of everything */
     sp_mistaken_memory *m = d->memory;
     sp_cuda_picture *p = &d->picture;
     p->n_codes = V;

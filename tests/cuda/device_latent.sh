@@ -52,7 +52,11 @@ END
 expect 7 "--front path.*--device cpu" draw path --front path
 expect 7 "tokens in any order" "$program" generate -m "$golden/mar-tiny" -p 3 -s 1 --device cuda -o mar.png
 expect 7 "arithmetic there is bf16" draw f32 --dtype f32
+# Too little for the model; enough for it, but not for the one that drafts.
 expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=300000 "$program" generate -p 3 -s 1 --device cuda
+expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=1000000 "$program" generate -p 3 -s 1 --device cuda \
+    --method cspd -o small.png
+absent small.png
 absent path.png
 absent mar.png
 

@@ -26,7 +26,7 @@ void sp_head_device_plan_free(sp_head_device_plan *plan);
 /* From now on the head's chains run on the device of this number, and its matrices leave the memory of the host. Not
  * twice. */
 SP_CHECK sp_status sp_head_use_device(sp_head *head, const sp_device_head_ops *device, int number, sp_error *err);
-const sp_device_head *sp_head_on_device(const sp_head *head);   /* NULL: it is not */
-size_t sp_head_device_bytes(const sp_head *head);               /* of the device's memory */
+const sp_device_head *sp_head_on_device(const sp_head *head); /* NULL: it is not */
+size_t sp_head_device_bytes(const sp_head *head);             /* of the device's memory */
 
 #endif

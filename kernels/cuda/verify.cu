@@ -177,7 +177,6 @@ __global__ static void SP_BOUNDS(1024, 1) replace_kernel(sp_cuda_picture picture
     /* p <= q everywhere means p = q but for rounding, and then nothing is refused but by rounding. */
     if (!passed && tested && shared->total <= 0) {
         w.residual = false;
-        __syncthreads();
         sum_blocks(w, shared);
     }
     if (!passed && threadIdx.x == 0)

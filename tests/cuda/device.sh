@@ -28,22 +28,26 @@ expect 5 "device: .*--device cpu" env SP_EMULATE_LOSE=400 "$program" generate -p
     --method eagle -o eagle.png
 absent eagle.png
 
-# Pictures that share their passes are those drawn alone, whichever takes the place of which. Lost in the middle: what
-# the journal names is there, and another run draws the rest.
-printf '3\n1\n2\n' > three.txt
-many=(render -q -m "$tiny" -f three.txt -s 1 --device cuda --window 4 --batch-size 2 --output-dir many
+# Pictures that share their passes are those drawn alone, whichever takes the place of which, and so is one that can
+# share none. Lost in the middle: what the journal names is there, and another run draws the rest.
+printf '{"prompt": "%s"}\n' 3 1 2 > four.jsonl
+printf '{"prompt": "5", "cfg_scale": 1}\n' >> four.jsonl
+many=(render -q -m "$tiny" -f four.jsonl -s 1 --device cuda --window 4 --batch-size 2 --output-dir many
     --tokens many-tokens --report many.json)
 expect 5 "device: .*--device cpu" env SP_EMULATE_LOSE=255 "$program" "${many[@]}"
 done_before=$(find many -name '*.png' | wc -l)
-[ "$done_before" -ge 1 ] && [ "$done_before" -le 2 ] || fail "$done_before pictures before the device was lost"
+[ "$done_before" -ge 1 ] && [ "$done_before" -le 3 ] || fail "$done_before pictures before the device was lost"
 [ "$(wc -l < many/journal.jsonl)" -eq "$done_before" ] || fail "journal: $(cat many/journal.jsonl)"
 succeed "$program" "${many[@]}"
-"$program" generate -q -m "$tiny" -p 2 -s 3 --device cuda -o alone.png --tokens alone.json
-same many/000003.png alone.png
-same many-tokens/000003.json alone.json
+"$program" generate -q -m "$tiny" -p 2 -s 3 --device cuda -o alone-3.png --tokens alone-3.json
+"$program" generate -q -m "$tiny" -p 5 -s 4 --cfg-scale 1 --device cuda -o alone-4.png --tokens alone-4.json
+for k in 3 4; do
+    same many/00000$k.png alone-$k.png
+    same many-tokens/00000$k.json alone-$k.json
+done
 python3 -c "
 import json
-assert [(r['line'], r['num_tokens']) for r in json.load(open('many.json'))] == [(k, 64) for k in (1, 2, 3)]"
+assert [(r['line'], r['num_tokens']) for r in json.load(open('many.json'))] == [(k, 64) for k in (1, 2, 3, 4)]"
 "$program" generate -q -m "$tiny" -p 3 -b 3 --device cuda --batch-size 2 --dry-run > small
 "$program" generate -q -m "$tiny" -p 3 -b 3 --device cuda --batch-size 9 --dry-run > large
 python3 -c "

@@ -81,8 +81,8 @@ static size_t lay_out_host(sp_cuda_loop *loop, unsigned char *memory)
     return used;
 }
 
-/* From about 300 rows of two streams on a pass of an H100 is bound by its multiplications, and no window pays for
- * itself that brings less than a token a row; a thousand leave every window a few rows beyond that. */
+/* From about 300 rows on, both streams counted, a pass of an H100 is expected to be bound by multiplication, and then a
+ * longer window pays for itself only where every row brings a token. A thousand a stream leave room beyond that. */
 size_t sp_cuda_loop_rows(size_t max_window, size_t max_pictures)
 {
     const size_t enough = 1024;

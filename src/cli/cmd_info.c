@@ -17,7 +17,7 @@ static const struct {
     SIZE(parameters), SIZE(layers), SIZE(dim), SIZE(heads), SIZE(kv_heads), SIZE(head_dim), SIZE(n_codes), SIZE(rows),
     SIZE(latent_dim), SIZE(chain_steps), SIZE(passes), SIZE(head_parameters), SIZE(drafter_parameters), SIZE(columns),
     SIZE(width), SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes),
-    SIZE(session_bytes), SIZE(kv_bytes)
+    SIZE(session_bytes), SIZE(kv_bytes), SIZE(batch_size)
 #undef SIZE
 };
 

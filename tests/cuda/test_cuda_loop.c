@@ -365,6 +365,13 @@ static void empty_places(void **state)
     SP_TEST_OK(draw_gallery(&g, 4, PICTURES - 2, err));
     assert_int_equal(g.done, 2);
     for (size_t i = PICTURES - 2; i < PICTURES; i++) assert_hung(&g, i, true);
+    /* What was recorded of a picture is not taken for that of the next in its place. */
+    sp_device_picture next = {.rule = "ar", .temperature = 1, .top_p = 1, .starts = b.there->tokens};
+    const sp_device_record *record;
+    sp_error why = {0};
+    SP_TEST_OK(g.device.loop.ops->gather(g.device.loop.state, 2, err));
+    SP_TEST_OK(g.device.loop.ops->begin(g.device.loop.state, 1, &next, err));
+    assert_int_equal(g.device.loop.ops->poll(g.device.loop.state, 1, 0, &record, &why), SP_EBUG);
     close_gallery(&g);
     close_both(&b);
 }

@@ -14,7 +14,7 @@ from latent_data import Latents, encoded
 from scenes import KINDS, Scenes
 from stage import SHEET, Progress, edges, learning_rate, make_bpe, psnr, save_sheet
 
-TRANSFORMER = {"dim": 256, "layers": 6, "heads": 8, "kv_heads": 8, "head_dim": 32, "ffn_dim": 704,
+TRANSFORMER = {"dim": 512, "layers": 4, "heads": 8, "kv_heads": 8, "head_dim": 64, "ffn_dim": 1408,
                "norm": "rms", "norm_eps": 1e-5, "qk_norm": "none", "rope": "2d", "rope_base": 10000.0,
                "rope_pairs": "adjacent", "rope_prefix": "identity", "activation": "swiglu", "bias": False}
 CONFIG = {
@@ -23,7 +23,7 @@ CONFIG = {
     "text": {"vocab": 1024, "length": 16, "pad_id": 0, "pad_side": "left", "learned_positions": True,
              "null": "all_pad"},
     "latents": {"dim": 16, "grid": [8, 8], "scale": 1.0},
-    "head": {"width": 256, "blocks": 3, "groups": 3, "time_width": 256, "sampler": "velocity", "steps": 24,
+    "head": {"width": 192, "blocks": 3, "groups": 3, "time_width": 256, "sampler": "velocity", "steps": 12,
              "stop": 0.96, "terminal_noise": 0.1, "project": "none"},
     "kl": {"channels": 32, "channel_mult": [1, 2, 2, 4], "blocks_per_level": 1, "attention": "middle",
            "z_channels": 16, "group_norm_groups": 8, "group_norm_eps": 1e-6, "output_range": [-1, 1],
@@ -31,10 +31,11 @@ CONFIG = {
     "sampling": {"cfg_scale": 2.0, "guidance": "constant", "temperature": 1.0},
 }
 KL_WEIGHT = 5e-4     # of the divergence, a mean over latent numbers
-DRAFT_TRANSFORMER = {"dim": 128, "layers": 3, "heads": 4, "kv_heads": 4, "ffn_dim": 352}
+DRAFT_TRANSFORMER = {"dim": 128, "layers": 3, "heads": 4, "kv_heads": 4, "head_dim": 32, "ffn_dim": 352}
 DRAFT_HEAD = {"width": 128, "blocks": 2, "groups": 2, "time_width": 128}
 LARGEST_NOISE = 0.2  # of the noise on the decoder's latents, in units of their deviation: uniform from 0
 TIME_SPREAD = 1.2     # of the logit of the time
+RATES = {"latent": 1e-3, "draft": 1.5e-3}  # of learning, at its highest
 
 
 def arguments(parser):
@@ -42,7 +43,7 @@ def arguments(parser):
     group.add_argument("--autoencoder-steps", type=int, default=3300)
     group.add_argument("--autoencoder-batch", type=int, default=16)
     group.add_argument("--latent-pictures", type=int, default=98304, help="scenes to learn from")
-    group.add_argument("--latent-steps", type=int, default=2850)
+    group.add_argument("--latent-steps", type=int, default=4000)
     group.add_argument("--latent-batch", type=int, default=48)
     group.add_argument("--latent-draws", type=int, default=2, help="draws of time and noise a token and step")
     group.add_argument("--draft-steps", type=int, default=1600)
@@ -153,7 +154,7 @@ def train_transformer(run, config, label, total, data):
     decay = [p for p in model.parameters() if p.dim() == 2]
     plain = [p for p in model.parameters() if p.dim() != 2]
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
-                                  lr=1.5e-3, betas=(0.9, 0.95))
+                                  lr=RATES[label], betas=(0.9, 0.95))
     state = f"{label}.state"
     first = run.load_state(state, model, optimizer, average.module)
     forward = torch.compile(model) if args.compile else model
@@ -164,7 +165,7 @@ def train_transformer(run, config, label, total, data):
         dropped = torch.rand(len(prefix)) < 0.1
         prefix[dropped.to(prefix.device)] = config["text"]["pad_id"]
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, total, 1.5e-3)
+            group["lr"] = learning_rate(step, total, RATES[label])
         with run.autocast():
             loss = velocity_loss(forward, prefix, latents, config["head"]["terminal_noise"], args.latent_draws)
         optimizer.zero_grad(set_to_none=True)

@@ -2,6 +2,7 @@
 
 #include "tests/cuda/emulate.h"
 
+bool sp_fault_possible() { return true; }
 void sp_fault_memory(size_t bytes) { sp_emulate_memory(bytes); }
 void sp_fault_lose(long calls)
 {

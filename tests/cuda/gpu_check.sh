@@ -1,6 +1,6 @@
 #!/bin/bash
-# tools/gpu-check without a GPU: compiler, program, sanitizer and Python are stand-ins that say what real ones would, and
-# one of each kind fails. It goes on, counts, and its tables have every figure. Usage: gpu_check.sh SOURCE
+# tools/gpu-check without a GPU: compiler, program, sanitizer and Python are stand-ins that say what real ones would,
+# and one of each kind fails. It goes on, counts, and its tables have every figure. Usage: gpu_check.sh SOURCE
 set -uo pipefail
 source=$(realpath "$1")
 check=$source/tools/gpu-check
@@ -42,7 +42,7 @@ name=$(basename "$2")
 case $name in
     test_cuda_rows) exit 1 ;;
     test_cuda_conv) body='echo wrong; exit 1' ;;
-    measure_rates) body='echo "| device memory read | | 3000 GB/s | |"; echo "| bf16 products | | 700 Tflop/s: | |"' ;;
+    measure_rates) body='printf "| device memory read | | 3000 GB/s | |\n| bf16 products | | 700 Tflop/s | |\n"' ;;
     measure_pass) body='[ "$1" = 3000 ] && echo "| Janus-Pro-7B: plain decoding | | 4.9 ms a token: n | |"' ;;
     measure_codec) body='echo "| VQ at $1 | >= 40 % | 50 % | reached |"; exit 3' ;;
     *) body=true ;;
@@ -62,10 +62,14 @@ case "$*" in
         to=$(name=--tokens value "$@")
         mkdir -p "$to"
         echo '[1, 2, 3, 4]' > "$to/000001.json"
-        case "$*" in *cpu*) echo '[1, 2, 3, 5]' > "$to/000002.json" ;; *) echo '[1, 2, 3, 4]' > "$to/000002.json" ;; esac
+        last=4
+        [[ "$*" != *cpu* ]] || last=5
+        echo "[1, 2, 3, $last]" > "$to/000002.json"
         ;;
     render*--batch-size*) [ "$(name=--limit value "$@")" -lt 100 ] || sleep 0.1 ;;
-    bench*jsonl*) echo '{"method":"pathwise","window":"auto","image_ms":30.5,"tokens_identical":25600,"tokens":25600}' ;;
+    bench*jsonl*)
+        echo '{"method":"pathwise","window":"auto","image_ms":30.5,"tokens_identical":25600,"tokens":25600}'
+        ;;
     bench*) echo "| pathwise |" ;;
 esac
 S

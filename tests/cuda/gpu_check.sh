@@ -19,7 +19,7 @@ stand_in() {
 has() { grep -qF -e "$1" "$2" || fail "no '$1' in $(cat "$2")"; }
 
 listed=$("$check" --list) || fail "--list: $?"
-for part in kernels test_cuda_gemm test_cuda_trees measure_pass measure_codec gpu-reference picture batches \
+for part in build-kernels test_cuda_gemm test_cuda_trees measure_pass measure_codec gpu-reference picture batches \
     pathwise-is-ar render-cpu test_cuda_whole-racecheck test_cuda_head-synccheck; do
     grep -q "^$part (at most [0-9]* s)" <<< "$listed" || fail "--list has no $part"
 done

@@ -78,6 +78,7 @@ static void measure_products(const sp_measure &m, cudaStream_t stream)
                                                     sizeof workspace));
     CHECK_BLAS(cublasLtMatmulAlgoGetHeuristic(handle, product, layout, layout, layout, layout, preference, 1, &found,
                                               &n_found));
+    if (n_found == 0) check_blas(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
     double us = sp_median_queued_us(m, stream, [&](int) {
         CHECK_BLAS(cublasLtMatmul(handle, product, &one, a, layout, b, layout, &zero, c, layout, c, layout, &found.algo,
                                   space, workspace, stream));

@@ -4,6 +4,8 @@
  * core adds some at a time and cuts what falls below its sum: each addition is off by at most u = 2^-23 of what the sum
  * can be, S = sum |x w| + |bias| + |residual|, so |error| <= (m + 2) u S; ref rounds once more. With swish an input may
  * be rounded to the bf16 number beside that of ref, as sp_fast_swish is coarse: 2^-8 of each product, so of S. */
+#include <stdio.h>
+
 #include "tests/cuda/device_test.cuh"
 
 extern "C" {

@@ -4,15 +4,15 @@
 #include "session.h"
 
 /* What belongs to a place of the batch beside what the loop knows of it. */
-typedef struct hanging {
+typedef struct occupant {
     sp_decode_plan plan;
     size_t request, prompt_tokens;
     double start;
-} hanging;
+} occupant;
 
 struct sp_session_batch {
     size_t capacity;
-    hanging *hangings;       /* [capacity] */
+    occupant *occupants;     /* [capacity] */
     sp_device_place *places; /* [capacity] */
     sp_decoder **own;        /* [capacity - 1] of the places after the first, which has the session's */
     sp_pacer pacer;
@@ -32,10 +32,10 @@ sp_status sp_session_open_batch(sp_session *s, size_t n, sp_error *err)
     const sp_model_config *c = &s->engine->config;
     struct sp_session_batch *b = s->batch = sp_alloc(1, sizeof *b);
     if (!b) return SP_FAIL(err, SP_ENOMEM, "session: no memory for a batch");
-    b->hangings = sp_alloc(n, sizeof *b->hangings);
+    b->occupants = sp_alloc(n, sizeof *b->occupants);
     b->places = sp_alloc(n, sizeof *b->places);
     b->own = sp_alloc(n, sizeof *b->own);
-    if (!b->hangings || !b->places || !b->own) return SP_FAIL(err, SP_ENOMEM, "session: no memory for a batch");
+    if (!b->occupants || !b->places || !b->own) return SP_FAIL(err, SP_ENOMEM, "session: no memory for a batch");
     b->capacity = n;
     b->session = s;
     for (size_t i = 0; i + 1 < n; i++)
@@ -50,7 +50,7 @@ void sp_session_close_batch(sp_session *s)
     for (size_t i = 0; i + 1 < b->capacity; i++) sp_decoder_close(b->own[i]);
     sp_release(b->own);
     sp_release(b->places);
-    sp_release(b->hangings);
+    sp_release(b->occupants);
     sp_release(b);
     s->batch = NULL;
 }
@@ -98,25 +98,25 @@ size_t sp_session_batch_of(sp_session *s, const sp_request *requests, size_t n)
 static sp_status begin(struct sp_session_batch *b, size_t at, size_t request, sp_error *err)
 {
     sp_session *s = b->session;
-    hanging *h = &b->hangings[at];
+    occupant *o = &b->occupants[at];
     sp_device_place *place = &b->places[at];
     sp_model model = sp_context_model(s->context);
     sp_model_prompt prompt;
-    h->start = sp_clock_ms();
-    h->request = request;
+    o->start = sp_clock_ms();
+    o->request = request;
     SP_TRY(sp_session_prompt(s, &b->requests[request], &prompt, err));
-    h->prompt_tokens = s->result.prompt_tokens;
-    h->plan = sp_session_plan(s, &b->requests[request], &prompt, &b->loop);
-    place->plan = &h->plan;
+    o->prompt_tokens = s->result.prompt_tokens;
+    o->plan = sp_session_plan(s, &b->requests[request], &prompt, &b->loop);
+    place->plan = &o->plan;
     sp_context_select(s->context, at);
-    SP_TRY(sp_decode_begin(place->decoder, &model, &h->plan, &place->begun, err));
-    if (!sp_device_can_decode(place->decoder, &h->plan))
+    SP_TRY(sp_decode_begin(place->decoder, &model, &o->plan, &place->begun, err));
+    if (!sp_device_can_decode(place->decoder, &o->plan))
         return SP_FAIL(err, SP_EBUG, "%s: the device has no loop for it", b->requests[request].method);
     return sp_device_begin(&b->passes, at, err);
 }
 
 /* The next request that can be begun takes the place. */
-static sp_status hang(struct sp_session_batch *b, size_t at, sp_error *err)
+static sp_status occupy(struct sp_session_batch *b, size_t at, sp_error *err)
 {
     while (b->next < b->end) {
         sp_error why = {0};
@@ -132,26 +132,26 @@ static sp_status hang(struct sp_session_batch *b, size_t at, sp_error *err)
 static sp_status over(void *user, size_t at, sp_error *err)
 {
     struct sp_session_batch *b = user;
-    const hanging *h = &b->hangings[at];
+    const occupant *o = &b->occupants[at];
     const sp_device_place *place = &b->places[at];
-    const sp_request *request = &b->requests[h->request];
+    const sp_request *request = &b->requests[o->request];
     sp_session *s = b->session;
     if (place->why.status == SP_OK) {
         sp_session_begin_result(s, sp_method_find(request->method, false));
-        s->result.prompt_tokens = h->prompt_tokens;
+        s->result.prompt_tokens = o->prompt_tokens;
         sp_session_report_codes(s, place->decoder);
-        SP_TRY(sp_session_end_result(s, request, h->start, err));
-        SP_TRY(b->done(b->user, h->request, &s->result, NULL, err));
+        SP_TRY(sp_session_end_result(s, request, o->start, err));
+        SP_TRY(b->done(b->user, o->request, &s->result, NULL, err));
     } else {
-        SP_TRY(b->done(b->user, h->request, NULL, &place->why, err));
+        SP_TRY(b->done(b->user, o->request, NULL, &place->why, err));
     }
-    return hang(b, at, err);
+    return occupy(b, at, err);
 }
 
 static sp_status draw(struct sp_session_batch *b, sp_error *err)
 {
     SP_TRY(sp_device_gather(&b->passes, err));
-    for (size_t at = 0; at < b->passes.n; at++) SP_TRY(hang(b, at, err));
+    for (size_t at = 0; at < b->passes.n; at++) SP_TRY(occupy(b, at, err));
     return sp_device_run(&b->passes, err);
 }
 

@@ -199,7 +199,7 @@ static sp_status measure(const sp_measure &m, const shape &s, double rate, sp_de
     SP_TRY(median_passes(m, loop, &picture, 1, WIDE_PASSES, 15, &early, err));
     picture.rule = "pathwise";
     SP_TRY(median_passes(m, loop, &picture, window, WIDE_PASSES, 15, &wide, err));
-    double keys = 2.0 * SP_DEVICE_STREAMS * 2 * static_cast<double>(s.heads * s.head_dim * s.blocks) *
+    double keys = 4.0 * static_cast<double>(SP_DEVICE_STREAMS * s.heads * s.head_dim * s.blocks) *
                   (static_cast<double>(s.prefix) + plain.first);
     double bytes = model.matrix_bytes + keys, floor_us = 1e-3 * bytes / rate;
     std::string name = s.name;

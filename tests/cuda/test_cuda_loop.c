@@ -239,10 +239,11 @@ typedef struct gallery {
     sp_device_batch batch;
 } gallery;
 
-static void open_gallery(gallery *g, both *b, size_t max_rows_of_one)
+static void open_gallery(gallery *g, both *b, sp_automaton automaton)
 {
+    open_both(b, automaton, WINDOW);
     *g = (gallery){.b = b};
-    SP_TEST_OK(sp_automaton_open(&g->device, &b->automaton, max_rows_of_one, PLACES, err));
+    SP_TEST_OK(sp_automaton_open(&g->device, &b->automaton, WINDOW, PLACES, err));
     for (size_t i = 0; i < PLACES; i++)
         SP_TEST_OK(sp_decoder_open(&g->decoders[i], b->model.n_codes, b->model.rows, b->model.columns,
                                    sp_ops_find("ref"), 1, err));
@@ -252,6 +253,7 @@ static void close_gallery(gallery *g)
 {
     for (size_t i = 0; i < PLACES; i++) sp_decoder_close(g->decoders[i]);
     sp_automaton_close(&g->device);
+    close_both(g->b);
 }
 
 /* The next picture begins at a place, if there is one. */
@@ -335,8 +337,7 @@ static void together_as_alone(void **state)
     both b;
     gallery g;
     float vectors[CODES];
-    open_both(&b, picture(), WINDOW);
-    open_gallery(&g, &b, WINDOW);
+    open_gallery(&g, &b, picture());
     for (size_t i = 0; i < CODES; i++) vectors[i] = sp_test_value(90, i);
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
         for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
@@ -349,7 +350,6 @@ static void together_as_alone(void **state)
                 for (size_t i = 0; i < PICTURES; i++) assert_hung(&g, i, windows[w] > 0);
             }
     close_gallery(&g);
-    close_both(&b);
 }
 
 /* Places where no picture has ever begun take part in passes and do nothing. */
@@ -359,8 +359,7 @@ static void empty_places(void **state)
     both b;
     gallery g;
     float vectors[CODES] = {0};
-    open_both(&b, picture(), WINDOW);
-    open_gallery(&g, &b, WINDOW);
+    open_gallery(&g, &b, picture());
     fill_gallery(&g, 1, 7, true, false, vectors);
     SP_TEST_OK(draw_gallery(&g, 4, PICTURES - 2, err));
     assert_int_equal(g.done, 2);
@@ -373,7 +372,6 @@ static void empty_places(void **state)
     SP_TEST_OK(g.device.loop.ops->begin(g.device.loop.state, 1, &next, err));
     assert_int_equal(g.device.loop.ops->poll(g.device.loop.state, 1, 0, &record, &why), SP_EBUG);
     close_gallery(&g);
-    close_both(&b);
 }
 
 /* What the device holds once cannot differ, and is not let differ. */
@@ -384,8 +382,7 @@ static void what_cannot_be_shared(void **state)
     gallery g;
     float vectors[CODES] = {0};
     sp_error why = {0};
-    open_both(&b, picture(), WINDOW);
-    open_gallery(&g, &b, WINDOW);
+    open_gallery(&g, &b, picture());
     fill_gallery(&g, 1, 4, true, true, vectors);
     sp_decode_plan *last = &g.plans[PICTURES - 1];
     const sp_decode_plan as_it_was = *last;
@@ -406,7 +403,6 @@ static void what_cannot_be_shared(void **state)
     assert_false(sp_device_can_share(&g.plans[0], last, CODES));
     assert_int_equal(draw_gallery(&g, 2, 0, &why), SP_EBUG);
     close_gallery(&g);
-    close_both(&b);
 }
 
 /* A picture whose scores are no numbers fails alone; its neighbours, and the one that follows it, are as ever. */
@@ -420,8 +416,7 @@ static void one_of_many_breaks(void **state)
     memcpy(logits, broken.logits, sizeof logits);
     for (size_t i = 0; i < CODES; i += 3) logits[(20 * CODES + i) * CODES + i % 7] = NAN;
     broken.logits = logits;
-    open_both(&b, broken, WINDOW);
-    open_gallery(&g, &b, WINDOW);
+    open_gallery(&g, &b, broken);
     size_t failed = 0;
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
         fill_gallery(&g, r, 5, false, false, vectors);
@@ -439,7 +434,6 @@ static void one_of_many_breaks(void **state)
     }
     assert_in_range(failed, 5, 5 * PICTURES - 5);
     close_gallery(&g);
-    close_both(&b);
 }
 
 /* The device is lost at each of its calls in turn, with several pictures on it: an error, never a wrong picture. */
@@ -449,8 +443,7 @@ static void lost_with_many(void **state)
     both b;
     gallery g;
     float vectors[CODES] = {0};
-    open_both(&b, picture(), WINDOW);
-    open_gallery(&g, &b, WINDOW);
+    open_gallery(&g, &b, picture());
     fill_gallery(&g, 1, 16, false, false, vectors);
     long calls = 0, step = all() ? 1 : 7;
     sp_status status = SP_EDEVICE;
@@ -464,7 +457,6 @@ static void lost_with_many(void **state)
     for (size_t i = 0; i < PICTURES; i++) assert_hung(&g, i, true);
     print_message("%ld calls of the device failed in turn\n", calls - step);
     close_gallery(&g);
-    close_both(&b);
 }
 
 static bool stop_at_third(void *user, const sp_progress *p)

@@ -12,7 +12,7 @@ enum { WINDOW = 12, DIM = 64, FFN = 96, ROWS = 3, COLUMNS = 8, TOKENS = ROWS * C
 extern const sp_device_ops *sp_device_functions(void);
 
 static const shape small = {DIM, 1, 2, FFN};
-static char folder[] = "/tmp/sp_trees_XXXXXX";
+static char folder[] = "/tmp/specular-trees-XXXXXX";
 
 static void put(const char *name, const void *data, size_t size)
 {

@@ -1,6 +1,6 @@
 /* Chains of a model that runs them whole, as a device does: the loop draws the same bits with it as step by step, with
  * every rule, and goes by step where a device knows no form of the rule. The device here is the rules' own code. */
-#include "wrong_chain.h"
+#include "loop_trials.h"
 
 #include "base/arena.h"
 
@@ -72,17 +72,6 @@ static sp_latent_model model_of(device_toy *t, sp_status (*chains)(void *, const
     model.ops = &ops;
     return model;
 }
-
-static const trial trials[] = {
-    {"ar", &sp_chain_ar, 1},
-    {"mirror 2", &sp_chain_mirror, 2},
-    {"mirror 12", &sp_chain_mirror, 12},
-    {"mirror 5, path front", &sp_chain_mirror, 5, {.path_front = true}, "above"},
-    {"cspd 3", &sp_chain_cspd, 1, {.gamma = 3, .align = true}},
-    {"cspd 3, prefill", &sp_chain_cspd, 1, {.gamma = 3, .prefill = 0.5f}},
-    {"cspd-released 5", &sp_chain_cspd_released, 1, {.gamma = 5, .align = true, .tolerance = 0.2f}},
-};
-enum { TRIALS = sizeof trials / sizeof *trials };
 
 typedef struct drawn {
     float latents[TOY_POSITIONS * TOY_DIM];

@@ -1,19 +1,8 @@
 /* The chain decode loop: the same bits whatever the threads and whatever was decoded before, the invariants of its
  * passes, no allocation, and what it refuses. */
-#include "wrong_chain.h"
+#include "loop_trials.h"
 
 #include "base/arena.h"
-
-static const trial trials[] = {
-    {"ar", &sp_chain_ar, 1},
-    {"mirror 2", &sp_chain_mirror, 2},
-    {"mirror 12", &sp_chain_mirror, 12},
-    {"mirror 5, path front", &sp_chain_mirror, 5, {.path_front = true}, "above"},
-    {"cspd 3", &sp_chain_cspd, 1, {.gamma = 3, .align = true}},
-    {"cspd 3, prefill", &sp_chain_cspd, 1, {.gamma = 3, .align = true, .prefill = 0.5f}},
-    {"cspd-released 5", &sp_chain_cspd_released, 1, {.gamma = 5, .align = true, .tolerance = 0.2f}},
-};
-enum { TRIALS = sizeof trials / sizeof *trials };
 
 /* The target steps in the pool; n_threads of 0 is without one. */
 typedef struct bench {

@@ -26,7 +26,7 @@ const char *sp_exactness_name(sp_exactness exactness)
 sp_engine_options sp_engine_defaults(void)
 {
     return (sp_engine_options){.model = NULL, .device = "auto", .dtype = "auto", .kernels = "auto", .threads = 0,
-                               .batch_size = 1,                               .drafter = NULL};
+                               .batch_size = 1, .drafter = NULL};
 }
 
 const char *const *sp_kernel_names(void) { return sp_ops_names(); }

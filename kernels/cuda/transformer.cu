@@ -3,13 +3,12 @@
  * A pass is queued on one stream without a synchronisation and without allocations, so the loop captures it. Of a block
  * of width d it reads 12 d^2 bf16 weights or so once; the 9 kernels between and after the four products touch only what
  * the second-level cache holds. */
+#include "kernels/cuda/filler.cuh"
 #include "kernels/cuda/loop.cuh"
-#include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/table.cuh"
 
 extern "C" {
 #include "base/arena.h"
-#include "base/size.h"
 }
 
 struct block {
@@ -48,128 +47,53 @@ struct sp_device_context {
     sp_cuda_loop *loop;
 };
 
-/* Gives out memory from base on; measures while that is NULL. */
-struct bump {
-    unsigned char *base;
-    size_t used;
-};
-
-template <typename T> static T *take(bump *b, size_t count)
-{
-    T *at = b->base ? reinterpret_cast<T *>(b->base + b->used) : NULL;
-    b->used += sp_round_up(count * sizeof(T), 256);
-    return at;
-}
-
 /* ---- weights ---- */
 
-static sp_status put(const void *to, const void *from, size_t bytes, sp_error *err)
-{
-    SP_CUDA(cudaMemcpy(const_cast<void *>(to), from, bytes, cudaMemcpyHostToDevice), err);
-    return SP_OK;
-}
-
-/* Each place gives out memory in the first walk and fills it in the second; the walks are one function, so that they
- * cannot differ. */
-struct filler {
-    bump b;
-    uint16_t *staging; /* rows of a matrix on the device, on their way to tiles */
-    size_t largest;
-    sp_error *err;
-};
-
-static sp_status fill_vector(filler *f, const float *from, size_t count, const float **to)
-{
-    *to = NULL;
-    if (!from) return SP_OK;
-    *to = take<float>(&f->b, count);
-    return f->b.base ? put(*to, from, count * sizeof(float), f->err) : SP_OK;
-}
-
-static sp_status fill_matrix(filler *f, const sp_device_matrix *from, sp_cuda_weight *to)
-{
-    if (!from->rows) return SP_OK;
-    if (from->k % 8 != 0)
-        return SP_FAIL(f->err, SP_EUNSUPPORTED, "device: a matrix of %zu inputs; expected a multiple of 8; use "
-                       "--device cpu", from->k);
-    unsigned char *tiles = take<unsigned char>(&f->b, sp_cuda_weight_bytes(from->n, from->k));
-    *to = sp_cuda_weight{tiles, from->n, from->k, sp_cuda_slices(from->n, from->k)};
-    size_t bytes = from->n * from->k * sizeof(uint16_t);
-    if (bytes > f->largest) f->largest = bytes;
-    if (!tiles) return SP_OK;
-    SP_TRY(put(f->staging, from->rows, bytes, f->err));
-    SP_CUDA(sp_cuda_pack(NULL, f->staging, from->n, from->k, tiles), f->err);
-    return SP_OK;
-}
-
-static sp_status fill_table(filler *f, const sp_device_table *from, size_t dim, sp_table *to)
-{
-    *to = sp_table{NULL, from->dtype};
-    if (!from->data) return SP_OK;
-    size_t bytes = from->rows * dim * (from->dtype == SP_F32 ? 4 : 2);
-    unsigned char *memory = take<unsigned char>(&f->b, bytes);
-    to->data = memory;
-    return memory ? put(memory, from->data, bytes, f->err) : SP_OK;
-}
-
-/* from [n, k] as [k, n]. */
-static sp_status fill_transposed(filler *f, const float *from, size_t n, size_t k, const float **to)
-{
-    *to = take<float>(&f->b, n * k);
-    if (!*to) return SP_OK;
-    float *columns = static_cast<float *>(sp_alloc(n * k, sizeof *columns));
-    if (!columns) return SP_FAIL(f->err, SP_ENOMEM, "device: no host memory for %zu x %zu weights", n, k);
-    for (size_t i = 0; i < n * k; i++) columns[i % k * n + i / k] = from[i];
-    sp_status status = put(*to, columns, n * k * sizeof *columns, f->err);
-    sp_release(columns);
-    return status;
-}
-
-static sp_status fill_latents(filler *f, sp_device_model *m, const sp_device_plan *p)
+static sp_status fill_latents(sp_filler *f, sp_device_model *m, const sp_device_plan *p)
 {
     m->latents.latent_dim = p->latent_dim;
-    SP_TRY(fill_table(f, &p->feature_position, p->dim, &m->feature_position));
+    SP_TRY(sp_fill_table(f, &p->feature_position, p->dim, &m->feature_position));
     if (!p->latent_dim) return SP_OK;
-    SP_TRY(fill_transposed(f, p->latents, p->dim, p->latent_dim, &m->latents.weights));
-    return fill_vector(f, p->latents_bias, p->dim, &m->latents.bias);
+    SP_TRY(sp_fill_transposed(f, p->latents, p->dim, p->latent_dim, &m->latents.weights));
+    return sp_fill_vector(f, p->latents_bias, p->dim, &m->latents.bias);
 }
 
-static sp_status fill_block(filler *f, const sp_device_model *m, const sp_device_block *from, block *to)
+static sp_status fill_block(sp_filler *f, const sp_device_model *m, const sp_device_block *from, block *to)
 {
     const sp_device_plan *p = &m->plan;
     size_t q = p->heads * p->head_dim, kv = p->kv_heads * p->head_dim;
     sp_heads *h = &to->heads;
     *h = sp_heads{p->heads, p->kv_heads, p->head_dim, NULL, NULL, NULL, NULL, p->layer_norm, p->eps,
                   m->cosine, m->sine, p->rope_adjacent};
-    SP_TRY(fill_vector(f, from->attention_norm, p->dim, &to->attention_norm));
-    SP_TRY(fill_vector(f, from->ffn_norm, p->dim, &to->ffn_norm));
-    SP_TRY(fill_vector(f, from->q_norm, q, &h->q_norm));
-    SP_TRY(fill_vector(f, from->k_norm, kv, &h->k_norm));
-    SP_TRY(fill_vector(f, from->q_norm_bias, q, &h->q_bias));
-    SP_TRY(fill_vector(f, from->k_norm_bias, kv, &h->k_bias));
-    SP_TRY(fill_matrix(f, &from->qkv, &to->qkv));
-    SP_TRY(fill_matrix(f, &from->o, &to->o));
-    SP_TRY(fill_matrix(f, &from->gate_up, &to->gate_up));
-    return fill_matrix(f, &from->down, &to->down);
+    SP_TRY(sp_fill_vector(f, from->attention_norm, p->dim, &to->attention_norm));
+    SP_TRY(sp_fill_vector(f, from->ffn_norm, p->dim, &to->ffn_norm));
+    SP_TRY(sp_fill_vector(f, from->q_norm, q, &h->q_norm));
+    SP_TRY(sp_fill_vector(f, from->k_norm, kv, &h->k_norm));
+    SP_TRY(sp_fill_vector(f, from->q_norm_bias, q, &h->q_bias));
+    SP_TRY(sp_fill_vector(f, from->k_norm_bias, kv, &h->k_bias));
+    SP_TRY(sp_fill_matrix(f, &from->qkv, &to->qkv));
+    SP_TRY(sp_fill_matrix(f, &from->o, &to->o));
+    SP_TRY(sp_fill_matrix(f, &from->gate_up, &to->gate_up));
+    return sp_fill_matrix(f, &from->down, &to->down);
 }
 
-static sp_status fill(filler *f, sp_device_model *m, const sp_device_plan *p)
+static sp_status fill(sp_filler *f, sp_device_model *m, const sp_device_plan *p)
 {
     size_t angles = (p->n_prefix + p->n_positions) * (p->head_dim / 2);
     m->embedding.code_row = p->code_row;
     m->embedding.prefix_lines = p->prefix_lines;
-    SP_TRY(fill_table(f, &p->codes, p->dim, &m->embedding.codes));
-    SP_TRY(fill_table(f, &p->prefix, p->dim, &m->embedding.prefix));
-    SP_TRY(fill_table(f, &p->prefix_position, p->dim, &m->embedding.prefix_position));
+    SP_TRY(sp_fill_table(f, &p->codes, p->dim, &m->embedding.codes));
+    SP_TRY(sp_fill_table(f, &p->prefix, p->dim, &m->embedding.prefix));
+    SP_TRY(sp_fill_table(f, &p->prefix_position, p->dim, &m->embedding.prefix_position));
     SP_TRY(fill_latents(f, m, p));
-    SP_TRY(fill_vector(f, p->cosine, angles, &m->cosine));
-    SP_TRY(fill_vector(f, p->sine, angles, &m->sine));
-    SP_TRY(fill_vector(f, p->norm, p->dim, &m->norm));
-    SP_TRY(fill_vector(f, p->input_norm, p->dim, &m->input_norm));
-    SP_TRY(fill_vector(f, p->head_bias, p->n_codes, &m->head_bias));
-    SP_TRY(fill_vector(f, p->head_hidden_bias, p->head_hidden.n, &m->head_hidden_bias));
-    SP_TRY(fill_matrix(f, &p->head, &m->head));
-    SP_TRY(fill_matrix(f, &p->head_hidden, &m->head_hidden));
+    SP_TRY(sp_fill_vector(f, p->cosine, angles, &m->cosine));
+    SP_TRY(sp_fill_vector(f, p->sine, angles, &m->sine));
+    SP_TRY(sp_fill_vector(f, p->norm, p->dim, &m->norm));
+    SP_TRY(sp_fill_vector(f, p->input_norm, p->dim, &m->input_norm));
+    SP_TRY(sp_fill_vector(f, p->head_bias, p->n_codes, &m->head_bias));
+    SP_TRY(sp_fill_vector(f, p->head_hidden_bias, p->head_hidden.n, &m->head_hidden_bias));
+    SP_TRY(sp_fill_matrix(f, &p->head, &m->head));
+    SP_TRY(sp_fill_matrix(f, &p->head_hidden, &m->head_hidden));
     for (size_t i = 0; i < p->n_blocks; i++) SP_TRY(fill_block(f, m, &p->blocks[i], &m->blocks[i]));
     return SP_OK;
 }
@@ -183,21 +107,13 @@ static void close_model(sp_device_model *m)
     sp_release(m);
 }
 
-static sp_status load(sp_device_model *m, const sp_device_plan *plan, filler *f)
+static sp_status load(sp_device_model *m, const sp_device_plan *plan, sp_error *err)
 {
-    sp_error *err = f->err;
     if (plan->head_dim % 2 != 0 || plan->head_dim > 256 || plan->heads / plan->kv_heads > 16)
         return SP_FAIL(err, SP_EUNSUPPORTED, "device: heads of %zu, %zu of them a key; expected an even number up to "
                        "256, up to 16; use --device cpu", plan->head_dim, plan->heads / plan->kv_heads);
     SP_CUDA(cudaSetDevice(m->device), err);
-    SP_TRY(fill(f, m, plan));
-    m->bytes = f->b.used;
-    SP_CUDA(cudaMalloc(&m->memory, m->bytes), err);
-    SP_CUDA(cudaMalloc(&f->staging, f->largest), err);
-    f->b = bump{m->memory, 0};
-    SP_TRY(fill(f, m, plan));
-    SP_CUDA(cudaDeviceSynchronize(), err);
-    return SP_OK;
+    return sp_fill(&m->memory, &m->bytes, err, [&](sp_filler *f) { return fill(f, m, plan); });
 }
 
 static sp_status open_model(sp_device_model **out, int device, const sp_device_plan *plan, sp_error *err)
@@ -213,9 +129,7 @@ static sp_status open_model(sp_device_model **out, int device, const sp_device_p
     m->device = device;
     m->plan = *plan;
     m->blocks = blocks;
-    filler f = {{NULL, 0}, NULL, 0, err};
-    sp_status status = load(m, plan, &f);
-    cudaFree(f.staging);
+    sp_status status = load(m, plan, err);
     if (status != SP_OK) {
         close_model(m);
         return status;
@@ -243,36 +157,36 @@ static size_t largest_sums(const sp_device_model *m)
     return most;
 }
 
-static void lay_out(sp_device_context *c, bump *b)
+static void lay_out(sp_device_context *c, sp_bump *b)
 {
     const sp_device_plan *p = &c->model->plan;
     size_t rows = c->max_rows, padded = sp_round_up(p->head_dim, 16);
     size_t cached = c->max_pictures * SP_DEVICE_STREAMS * p->kv_heads * padded * c->capacity;
     for (size_t i = 0; i < p->n_blocks; i++) {
-        c->caches[i].keys = take<uint16_t>(b, cached);
-        c->caches[i].values = take<uint16_t>(b, cached);
+        c->caches[i].keys = sp_take<uint16_t>(b, cached);
+        c->caches[i].values = sp_take<uint16_t>(b, cached);
         c->caches[i].capacity = c->capacity;
         c->caches[i].head_dim = padded;
     }
-    c->q = take<uint16_t>(b, rows * p->heads * padded);
+    c->q = sp_take<uint16_t>(b, rows * p->heads * padded);
     c->kv_bytes = b->used;
-    c->token = take<int32_t>(b, rows);
-    c->stream = take<int32_t>(b, rows);
-    c->position = take<int32_t>(b, rows);
-    c->slot = take<int32_t>(b, rows);
-    c->parent = take<int32_t>(b, rows);
-    c->last = take<int32_t>(b, c->max_pictures * SP_DEVICE_STREAMS);
-    c->from = take<int32_t>(b, c->max_window);
-    c->x = take<float>(b, rows * p->dim);
-    c->sums = take<float>(b, rows * largest_sums(c->model));
-    c->logits = take<float>(b, rows * p->n_codes);
-    c->features = take<float>(b, rows * p->dim);
-    c->latents = take<float>(b, c->max_window * p->latent_dim);
-    c->norm = take<uint16_t>(b, rows * p->dim);
-    c->attended = take<uint16_t>(b, rows * p->heads * p->head_dim);
-    c->active = take<uint16_t>(b, rows * larger(p->ffn_dim, p->head_hidden.n));
+    c->token = sp_take<int32_t>(b, rows);
+    c->stream = sp_take<int32_t>(b, rows);
+    c->position = sp_take<int32_t>(b, rows);
+    c->slot = sp_take<int32_t>(b, rows);
+    c->parent = sp_take<int32_t>(b, rows);
+    c->last = sp_take<int32_t>(b, c->max_pictures * SP_DEVICE_STREAMS);
+    c->from = sp_take<int32_t>(b, c->max_window);
+    c->x = sp_take<float>(b, rows * p->dim);
+    c->sums = sp_take<float>(b, rows * largest_sums(c->model));
+    c->logits = sp_take<float>(b, rows * p->n_codes);
+    c->features = sp_take<float>(b, rows * p->dim);
+    c->latents = sp_take<float>(b, c->max_window * p->latent_dim);
+    c->norm = sp_take<uint16_t>(b, rows * p->dim);
+    c->attended = sp_take<uint16_t>(b, rows * p->heads * p->head_dim);
+    c->active = sp_take<uint16_t>(b, rows * larger(p->ffn_dim, p->head_hidden.n));
     c->scratch =
-        take<unsigned char>(b, sp_cuda_attention_scratch(rows, p->heads, p->head_dim, c->capacity));
+        sp_take<unsigned char>(b, sp_cuda_attention_scratch(rows, p->heads, p->head_dim, c->capacity));
 }
 
 static sp_status queue_window(void *state, sp_cuda_window *window, sp_error *err);
@@ -280,7 +194,7 @@ static sp_status queue_window(void *state, sp_cuda_window *window, sp_error *err
 static sp_status open_parts(sp_device_context *c, size_t code_dim, sp_error *err)
 {
     const sp_device_model *m = c->model;
-    bump b = {NULL, 0};
+    sp_bump b = {NULL, 0};
     SP_CUDA(cudaSetDevice(m->device), err);
     SP_CUDA(cudaStreamCreateWithFlags(&c->queue, cudaStreamNonBlocking), err);
     c->caches = static_cast<sp_cache *>(sp_alloc(m->plan.n_blocks, sizeof *c->caches));
@@ -289,7 +203,7 @@ static sp_status open_parts(sp_device_context *c, size_t code_dim, sp_error *err
     c->bytes = b.used;
     SP_CUDA(cudaMalloc(&c->memory, c->bytes), err);
     SP_CUDA(cudaMallocHost(&c->host, 5 * c->max_rows * sizeof *c->host), err);
-    b = bump{c->memory, 0};
+    b = sp_bump{c->memory, 0};
     lay_out(c, &b);
     /* Padding of heads is zero and stays so, and keys not yet written are numbers. */
     SP_CUDA(cudaMemsetAsync(c->memory, 0, c->kv_bytes, c->queue), err);

@@ -13,6 +13,7 @@ __device__ static inline float gelu(float x) { return 0.5f * x * (1.0f + erff(x 
 
 __global__ void SP_BOUNDS(THREADS, 1) swiglu_kernel(sp_partial x, size_t pairs, size_t width, uint32_t *y)
 {
+    sp_wait_launch();
     size_t pair = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
     if (pair >= pairs) return;
     size_t row = 2 * pair / width, column = 2 * pair % width;
@@ -31,6 +32,7 @@ cudaError_t sp_cuda_swiglu(cudaStream_t stream, sp_partial x, size_t n_rows, siz
 __global__ void SP_BOUNDS(THREADS, 1) gelu_kernel(sp_partial x, const float *bias, size_t pairs, size_t width,
                                                   uint32_t *y)
 {
+    sp_wait_launch();
     size_t pair = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
     if (pair >= pairs) return;
     float2 v = sp_partial_pair(x, 2 * pair);

@@ -165,6 +165,7 @@ __device__ static inline void mix(const attention_arguments &a, const uint16_t *
 /* A block: one tile of rows, the keys of one part and one key head. */
 __global__ void SP_BOUNDS(WARPS *SP_WARP, 1) attention_kernel(attention_arguments a)
 {
+    sp_wait_launch();
     size_t padded = a.cache.head_dim, kv_head = blockIdx.x, stream = blockIdx.y / a.tiles, tile = blockIdx.y % a.tiles;
     SP_SHARED(float, sums);                                      /* [WARPS, ROWS, padded] */
     float2 *mass = reinterpret_cast<float2 *>(sums + WARPS * ROWS * padded); /* [WARPS, ROWS] */
@@ -215,6 +216,7 @@ __global__ void SP_BOUNDS(WARPS *SP_WARP, 1)
     merge_kernel(const int32_t *position, const float *out, const float2 *mass, size_t n_rows, size_t heads,
                  size_t head_dim, uint16_t *y)
 {
+    sp_wait_launch();
     size_t item = static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / SP_WARP, items = n_rows * heads;
     if (item >= items) return;
     int last = position[item / heads];

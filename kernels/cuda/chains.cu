@@ -127,12 +127,14 @@ __device__ static uint16_t rounded(float x) { return (uint16_t)sp_pack_bf16(x, 0
 
 __global__ void round_rows(const float *features, size_t n_rows, size_t k, size_t stride, uint16_t *x)
 {
+    sp_wait_launch();
     size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x;
     if (i < n_rows * stride) x[i] = i % stride < k ? rounded(features[i / stride * k + i % stride]) : (uint16_t)0;
 }
 
 __global__ void SP_BOUNDS(THREADS, 2) make_conditions(const sp_cuda_head a, const uint16_t *x)
 {
+    sp_wait_launch();
     SP_SHARED(float, shared);
     int rows = a.streams * a.n_conditions;
     product<1>(a.condition, a.width, 0, x, rows, shared, [&](int row, int output, const float *v) {

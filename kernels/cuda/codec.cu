@@ -176,12 +176,14 @@ static sp_status make_room(sp_device_codec *c, const sp_device_codec_plan *plan,
 
 __global__ void read_codes(const int32_t *tokens, const float *codes, size_t n, size_t dim, size_t stride, float *out)
 {
+    sp_wait_launch();
     size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x;
     if (i < n * dim) out[i / dim * stride + i % dim] = codes[(size_t)tokens[i / dim] * dim + i % dim];
 }
 
 __global__ void read_latents(const float *latents, float scale, size_t n, size_t dim, size_t stride, float *out)
 {
+    sp_wait_launch();
     size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x;
     if (i < n * dim) out[i / dim * stride + i % dim] = latents[i] / scale;
 }
@@ -189,6 +191,7 @@ __global__ void read_latents(const float *latents, float scale, size_t n, size_t
 /* [-1, 1] to 0 .. 255, halves upwards, as vq/codec.c does it. */
 __global__ void write_colours(const float *x, size_t count, uint8_t *rgb, unsigned long long *wrong)
 {
+    sp_wait_launch();
     size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x;
     if (i >= count) return;
     float value = floorf(127.5f * x[i / 3 * 4 + i % 3] + 128.0f);

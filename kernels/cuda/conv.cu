@@ -165,6 +165,7 @@ __device__ static void store_all(const sp_cuda_conv &c, const place &p, const fl
  * which the chunk's own has just been made of. Size 1 has one step a chunk, and waits for its patch. */
 template <typename T> __global__ void SP_BOUNDS(T::threads, 2) convolve(const sp_cuda_conv c)
 {
+    sp_wait_launch();
     SP_SHARED(unsigned char, memory);
     float *raw = reinterpret_cast<float *>(memory);
     uint16_t *a = reinterpret_cast<uint16_t *>(memory + T::raw_bytes);

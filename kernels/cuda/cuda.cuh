@@ -6,6 +6,7 @@
  *     __global__ void scale(float *x, float by, int n)
  *     {
  *         SP_SHARED(float, part);                                   // dynamic shared memory, 16-byte aligned
+ *         sp_wait_launch();
  *         ...
  *     }
  *     SP_CUDA(SP_LAUNCH(scale, blocks, 256, 256 * sizeof(float), stream, x, 2.0f, n), err);
@@ -13,6 +14,12 @@
  * In a kernel: threadIdx, blockIdx, blockDim, gridDim, __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync,
  * atomics, __threadfence, and the sp_ functions below. No __shared__ variables, no textures, no inline PTX but in this
  * file. Blocks are whole warps of 32 lanes. The runtime API is called through SP_CUDA.
+ *
+ * Launches. A kernel of SP_LAUNCH may start while the one queued before it is still running, which hides its launch
+ * and, in a product, the first of its weights. So every thread of it calls sp_wait_launch before it reads or writes
+ * what a kernel writes; ahead of that it may touch parameters, its shared memory, and what was written before the
+ * stream was last waited for. What a kernel wrote is not read through sp_load_once, __ldg or __restrict__: they promise
+ * that nobody writes it while the reader is there. A cooperative launch starts when all before it have ended.
  *
  * Arithmetic. nvcc runs with -fmad=false: a product and a sum are fused where fmaf stands and nowhere else, as on the
  * CPU. Weights are bf16, products are of bf16 pairs, sums are float.
@@ -68,6 +75,9 @@ static inline unsigned sp_blocks(size_t count, size_t each) { return (unsigned)(
 
 template <typename T> struct sp_same { typedef T type; };
 
+/* Whether kernels of this build wait for the one before on the present device, so that they may start early. */
+bool sp_cuda_overlaps();
+
 /* Above 48 KiB a kernel must be told of its shared memory first. */
 template <typename... P>
 static inline cudaError_t sp_launch(void (*kernel)(P...), bool cooperative, dim3 grid, dim3 block, size_t shared,
@@ -80,8 +90,27 @@ static inline cudaError_t sp_launch(void (*kernel)(P...), bool cooperative, dim3
             cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
         if (error != cudaSuccess) return error;
     }
-    return cooperative ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared, stream)
-                       : cudaLaunchKernel(function, grid, block, pointers, shared, stream);
+    if (cooperative) return cudaLaunchCooperativeKernel(function, grid, block, pointers, shared, stream);
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = stream && sp_cuda_overlaps() ? 1 : 0;
+    return cudaLaunchKernelExC(&config, function, pointers);
+}
+
+/* The kernel queued before has ended, and what it wrote is here. The one queued after may start. */
+__device__ static inline void sp_wait_launch()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" : : : "memory");
+    asm volatile("griddepcontrol.wait;" : : : "memory");
+#endif
 }
 
 /* Every block of a cooperative launch waits for every other; what one wrote before, all see after. The counter is one

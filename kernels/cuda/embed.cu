@@ -5,6 +5,7 @@ enum { THREADS = 128 };
 
 __global__ void SP_BOUNDS(THREADS, 1) embed_kernel(sp_embedding e, sp_rows rows, size_t dim, float *x)
 {
+    sp_wait_launch();
     size_t row = blockIdx.x;
     int token = rows.token[row], position = rows.position[row];
     if (position < 0 || token == SP_TOKEN_GIVEN) return;

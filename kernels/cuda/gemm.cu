@@ -32,6 +32,7 @@ int sp_cuda_slices(size_t n, size_t k)
 /* A thread writes one uint4: the four operand words of a lane in a step. */
 __global__ void pack_kernel(const uint16_t *rows, size_t n, size_t k, size_t stages, size_t count, uint4 *tiles)
 {
+    sp_wait_launch();
     size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= count) return;
     size_t lane = i % SP_WARP, step = i / SP_WARP % 4, g = lane / 4, q = lane % 4;
@@ -92,6 +93,7 @@ cudaError_t sp_cuda_gemm(cudaStream_t stream, const sp_cuda_weight &w, const uin
 
 __global__ void finish_kernel(sp_partial x, const float *bias, size_t count, size_t n, float *y)
 {
+    sp_wait_launch();
     size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= count) return;
     float sum = x.sum[i];

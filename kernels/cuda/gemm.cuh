@@ -66,30 +66,36 @@ template <class S> __device__ static inline size_t sp_gemm_output()
     return sp_gemm_tile<S>() * SP_GEMM_TILE + threadIdx.x % SP_WARP / 4;
 }
 
-/* Starts the copy of a stage: this warp's weights, and the block's columns of x; zeros beyond either. */
+/* Starts the copy of this warp's weights of a stage; zeros beyond the last output. */
 template <class S>
-__device__ static inline void sp_gemm_fetch(const sp_gemm_arguments &a, size_t stage, size_t end, uint4 *weights,
-                                            uint16_t *x)
+__device__ static inline void sp_gemm_fetch_weights(const sp_gemm_arguments &a, size_t stage, size_t end,
+                                                    uint4 *weights)
 {
-    if (stage < end) {
-        unsigned lane = threadIdx.x % SP_WARP;
-        size_t tile = sp_gemm_tile<S>();
-        const uint4 *from = a.weights + (tile * a.stages + stage) * SP_GEMM_WORDS + lane;
-        bool beyond = tile * SP_GEMM_TILE >= a.n;
-        for (unsigned step = 0; step < 4; step++)
-            sp_copy_async16(weights + step * SP_WARP + lane, beyond ? a.weights : from + step * SP_WARP, beyond);
-        for (unsigned i = threadIdx.x; i < S::rows * (SP_GEMM_DEPTH / 8); i += S::threads) {
-            unsigned row = i / (SP_GEMM_DEPTH / 8), column = i % (SP_GEMM_DEPTH / 8) * 8;
-            size_t input = stage * SP_GEMM_DEPTH + column;
-            bool zero = row >= a.n_rows || input >= a.k;
-            sp_copy_async16(x + row * SP_GEMM_STRIDE + column, zero ? a.x : a.x + row * a.k + input, zero);
-        }
+    if (stage >= end) return;
+    unsigned lane = threadIdx.x % SP_WARP;
+    size_t tile = sp_gemm_tile<S>();
+    const uint4 *from = a.weights + (tile * a.stages + stage) * SP_GEMM_WORDS + lane;
+    bool beyond = tile * SP_GEMM_TILE >= a.n;
+    for (unsigned step = 0; step < 4; step++)
+        sp_copy_async16(weights + step * SP_WARP + lane, beyond ? a.weights : from + step * SP_WARP, beyond);
+}
+
+/* Starts the copy of the block's columns of x, with zeros beyond rows and inputs, and closes the stage's group. */
+template <class S>
+__device__ static inline void sp_gemm_fetch_rows(const sp_gemm_arguments &a, size_t stage, size_t end, uint16_t *x)
+{
+    for (unsigned i = threadIdx.x; stage < end && i < S::rows * (SP_GEMM_DEPTH / 8); i += S::threads) {
+        unsigned row = i / (SP_GEMM_DEPTH / 8), column = i % (SP_GEMM_DEPTH / 8) * 8;
+        size_t input = stage * SP_GEMM_DEPTH + column;
+        bool zero = row >= a.n_rows || input >= a.k;
+        sp_copy_async16(x + row * SP_GEMM_STRIDE + column, zero ? a.x : a.x + row * a.k + input, zero);
     }
     sp_copy_commit();
 }
 
-/* sum += this block's outputs over the inputs of stages stage .. end - 1. When a thread returns, others may still read
- * the shared memory, but nothing is under way to it. */
+/* sum += this block's outputs over the inputs of stages stage .. end - 1. Begins with sp_wait_launch, ahead of which
+ * weights are under way already: nobody writes them. When a thread returns, others may still read the shared memory,
+ * but nothing is under way to it. */
 template <class S>
 __device__ static inline void sp_gemm_multiply(const sp_gemm_arguments &a, size_t stage, size_t end, uint4 *shared,
                                                float (&sum)[S::row_tiles][4])
@@ -98,13 +104,16 @@ __device__ static inline void sp_gemm_multiply(const sp_gemm_arguments &a, size_
     unsigned warp = threadIdx.x / SP_WARP, lane = threadIdx.x % SP_WARP, g = lane / 4, q = lane % 4;
     uint4 *own_weights = shared + warp * SP_GEMM_WORDS;
     for (int ahead = 0; ahead < S::stages - 1; ahead++)
-        sp_gemm_fetch<S>(a, stage + ahead, end, own_weights + ahead * S::stage_weights, shared_x + ahead * S::stage_x);
+        sp_gemm_fetch_weights<S>(a, stage + ahead, end, own_weights + ahead * S::stage_weights);
+    sp_wait_launch();
+    for (int ahead = 0; ahead < S::stages - 1; ahead++)
+        sp_gemm_fetch_rows<S>(a, stage + ahead, end, shared_x + ahead * S::stage_x);
     for (int at = 0; stage < end; stage++, at = at + 1 < S::stages ? at + 1 : 0) {
         sp_copy_wait<S::stages - 2>();
         __syncthreads(); /* the stage has come for all, and all have left the one before it, which is filled next */
         int free_stage = at ? at - 1 : S::stages - 1;
-        sp_gemm_fetch<S>(a, stage + S::stages - 1, end, own_weights + free_stage * S::stage_weights,
-                         shared_x + free_stage * S::stage_x);
+        sp_gemm_fetch_weights<S>(a, stage + S::stages - 1, end, own_weights + free_stage * S::stage_weights);
+        sp_gemm_fetch_rows<S>(a, stage + S::stages - 1, end, shared_x + free_stage * S::stage_x);
         const uint4 *w = own_weights + at * S::stage_weights + lane;
         const uint16_t *x = shared_x + at * S::stage_x + g * SP_GEMM_STRIDE + 16 * q;
         uint4 words[4] = {w[0], w[SP_WARP], w[2 * SP_WARP], w[3 * SP_WARP]};

@@ -29,6 +29,7 @@ static unsigned lanes_of(size_t channels)
 /* Each of the block's rows of lanes has every so many pixels of the slab; the first adds the rows up. */
 __global__ void SP_BOUNDS(THREADS, 4) gather_moments(const sp_cuda_group_norm c, unsigned lanes)
 {
+    sp_wait_launch();
     SP_SHARED(float, shared); /* [THREADS, 8] */
     size_t pixels = c.plane.height * c.plane.width, channels = c.plane.channels, width = channels / c.groups;
     size_t first = blockIdx.x * (size_t)SLAB, last = first + SLAB < pixels ? first + SLAB : pixels;
@@ -77,6 +78,7 @@ __device__ static double block_total(double x, double *shared)
 
 __global__ void SP_BOUNDS(FINISH_THREADS, 1) finish_group(const sp_cuda_group_norm c, size_t slabs)
 {
+    sp_wait_launch();
     SP_SHARED(double, shared); /* [FINISH_THREADS] */
     size_t channels = c.plane.channels, width = channels / c.groups, first = blockIdx.x * width;
     double count = (double)(c.plane.height * c.plane.width) * (double)width, sum = 0, squares = 0;

@@ -10,6 +10,7 @@ enum { THREADS = 128 };
 __global__ void SP_BOUNDS(THREADS, 1) latents_kernel(sp_latent_map map, sp_rows rows, const float *latents,
                                                      size_t n_streams, size_t rows_each, size_t dim, float *x)
 {
+    sp_wait_launch();
     SP_SHARED(float, token);
     size_t row = blockIdx.x, i = static_cast<size_t>(blockIdx.y) * THREADS + threadIdx.x;
     for (size_t d = threadIdx.x; d < map.latent_dim; d += THREADS) token[d] = latents[row * map.latent_dim + d];
@@ -33,6 +34,7 @@ cudaError_t sp_cuda_latents(cudaStream_t stream, const sp_latent_map &map, const
 __global__ void SP_BOUNDS(THREADS, 1) position_kernel(sp_table table, sp_rows rows, int n_prefix, size_t dim,
                                                       float *features)
 {
+    sp_wait_launch();
     size_t row = blockIdx.x;
     int place = rows.position[row] - (n_prefix - 1);
     if (place < 0) return;

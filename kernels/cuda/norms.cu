@@ -10,6 +10,7 @@ enum { THREADS = 256 };
 __global__ void SP_BOUNDS(THREADS, 1)
     norm_kernel(float *x, sp_partial add, const float *gain, float eps, size_t width, uint16_t *y, float *features)
 {
+    sp_wait_launch();
     SP_SHARED(float, part);
     size_t row = blockIdx.x;
     float *own = x + row * width;

@@ -23,7 +23,7 @@ struct sp_cuda_weight {
 size_t sp_cuda_weight_bytes(size_t n, size_t k);
 int sp_cuda_slices(size_t n, size_t k);
 
-/* tiles from bf16 rows [n, k]. */
+/* tiles from bf16 rows [n, k]. Products read tiles early: wait for the stream before the first one. */
 cudaError_t sp_cuda_pack(cudaStream_t stream, const uint16_t *rows, size_t n, size_t k, void *tiles);
 
 /* y = x W^T, x bf16 [n_rows, k], into sums [slices, n_rows, n]. Row-invariant. Weights are read once for every 128

@@ -21,6 +21,7 @@ size_t sp_cuda_race_slices(size_t n_codes) { return (n_codes + SLICE - 1) / SLIC
 
 __global__ static void SP_BOUNDS(SLICE_THREADS, 4) race_kernel(sp_cuda_picture pictures, uint32_t n, bool guided)
 {
+    sp_wait_launch();
     SP_SHARED(unsigned long long, part);
     sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.y, code = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
@@ -73,6 +74,7 @@ __device__ static unsigned long long within_sets(const sp_cuda_picture *p, uint3
 __global__ static void SP_BOUNDS(1024, 1)
 settle_kernel(sp_cuda_picture pictures, uint32_t n, uint32_t slices, bool cut, bool stamp)
 {
+    sp_wait_launch();
     SP_SHARED(sp_cut_shared, shared);
     sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.x, live = sp_live_rows(&p, n);

@@ -40,6 +40,7 @@ __device__ static inline uint16_t rounded(float x) { return static_cast<uint16_t
 __global__ void SP_BOUNDS(WARPS *SP_WARP, 1)
     heads_kernel(sp_partial qkv, sp_heads h, sp_rows rows, sp_cache cache, uint16_t *q, size_t n_rows)
 {
+    sp_wait_launch();
     unsigned lane = threadIdx.x % SP_WARP;
     size_t all = h.heads + 2 * h.kv_heads, item = static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / SP_WARP;
     if (item >= n_rows * all) return;
@@ -93,6 +94,7 @@ cudaError_t sp_cuda_heads(cudaStream_t stream, sp_partial qkv, const sp_heads &h
  * before it is read. */
 __global__ void move_kernel(sp_cache cache, size_t kv_heads, size_t stream, const int32_t *from, size_t first, size_t n)
 {
+    sp_wait_launch();
     size_t element = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (element >= kv_heads * cache.head_dim) return;
     size_t head = stream * kv_heads + element / cache.head_dim, d = element % cache.head_dim;

@@ -19,6 +19,7 @@ __device__ static float block_max(float x, float *part)
 /* One row a block, in place: e^(scale (score - top)) over their sum. */
 __global__ void SP_BOUNDS(THREADS, 4) softmax_rows(float *scores, size_t stride, size_t n, float scale)
 {
+    sp_wait_launch();
     SP_SHARED(float, part); /* [THREADS / SP_WARP] */
     float *row = scores + blockIdx.x * stride, top = -INFINITY, sum = 0.0f;
     for (size_t i = threadIdx.x; i < n; i += THREADS) top = fmaxf(top, row[i]);

@@ -334,6 +334,7 @@ __global__ void chain_kernel(const int32_t *first, const int32_t *ids, const int
                              int n_positions, int n_pictures, int n, int rows, int32_t *token, int32_t *stream,
                              int32_t *position, int32_t *slot)
 {
+    sp_wait_launch();
     int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), each = n_pictures * n;
     if (row >= rows) return;
     int j = row % n, picture = row % each / n, own = picture * SP_DEVICE_STREAMS + row / each;

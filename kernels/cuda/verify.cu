@@ -55,6 +55,7 @@ __device__ static sp_law recorded(const sp_cuda_picture *p, uint32_t position)
 
 __global__ static void SP_BOUNDS(1024, 1) test_kernel(sp_cuda_picture pictures, uint32_t n, sp_cuda_rule rule)
 {
+    sp_wait_launch();
     SP_SHARED(test_shared, shared);
     sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.x, live = sp_live_rows(&p, n);
@@ -164,6 +165,7 @@ __device__ static uint32_t first_refused(const sp_cuda_picture *p, uint32_t draf
 
 __global__ static void SP_BOUNDS(1024, 1) replace_kernel(sp_cuda_picture pictures, uint32_t n, bool couple)
 {
+    sp_wait_launch();
     SP_SHARED(replace_shared, shared);
     sp_cuda_picture p = sp_own_picture(pictures, n);
     uint32_t row = blockIdx.x, live = sp_live_rows(&p, n);

@@ -16,6 +16,7 @@ __device__ static void start_drafts(const sp_cuda_picture *p, uint32_t live)
 
 __global__ static void place_kernel(sp_cuda_picture pictures, uint32_t n)
 {
+    sp_wait_launch();
     sp_cuda_picture p = sp_own_picture(pictures, n);
     sp_cuda_state *s = p.state;
     uint32_t live = sp_live_rows(&p, n);
@@ -45,6 +46,7 @@ __device__ static double add_deviation(const sp_cuda_picture *p, uint32_t tested
 
 __global__ static void commit_kernel(sp_cuda_picture pictures, uint32_t n)
 {
+    sp_wait_launch();
     SP_SHARED(uint32_t, part);
     sp_cuda_picture p = sp_own_picture(pictures, n);
     sp_cuda_state *s = p.state;

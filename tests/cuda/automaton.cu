@@ -16,6 +16,7 @@ struct sp_automaton_memory {
 /* Logits of rows beyond the picture are NaN. */
 __global__ static void automaton_kernel(sp_automaton_memory m, sp_cuda_window w)
 {
+    sp_wait_launch();
     uint32_t picture = blockIdx.x, first = static_cast<uint32_t>(w.first[picture]);
     int32_t *context_at = m.context_at + picture * m.n_positions;
     for (uint32_t j = 0; threadIdx.x == 0 && j < w.n && first + j < m.n_positions; j++) {

@@ -11,7 +11,12 @@
 
 #include "tests/cuda/emulate_kernel.h"
 
-struct sp_emulated_graph { std::vector<std::function<void()>> steps; };
+/* A copy or the like, or a launch. */
+struct emulated_step {
+    std::function<void()> call; /* empty: work is a launch */
+    sp_emulated_work work;
+};
+struct sp_emulated_graph { std::vector<emulated_step> steps; };
 struct sp_emulated_stream { sp_emulated_graph *recording; };
 struct sp_emulated_event { std::chrono::steady_clock::time_point when; };
 
@@ -23,6 +28,8 @@ struct emulated_device {
     size_t limit = 0, used = 0;
     long calls = 0, lose_at = -1;
     cudaError_t last = cudaSuccess;
+    std::vector<sp_emulated_work> held; /* a launch that is put off, or none */
+    cudaStream_t held_on = nullptr;
     emulated_device()
     {
         const char *memory = std::getenv("SP_EMULATE_MEMORY"), *lose = std::getenv("SP_EMULATE_LOSE");
@@ -44,6 +51,37 @@ static cudaError_t answer(cudaError_t error)
 {
     if (error != cudaSuccess) the_device().last = error;
     return error;
+}
+
+/* Runs the launch that was put off. */
+static void catch_up()
+{
+    emulated_device &d = the_device();
+    locked with(d.lock);
+    if (d.held.empty()) return;
+    sp_emulated_run(d.held[0], nullptr);
+    d.held.clear();
+}
+
+/* A launch that follows one put off takes it along; of the others every second one or so is put off. */
+static void perform(cudaStream_t stream, const emulated_step &step)
+{
+    emulated_device &d = the_device();
+    bool overlaps = !step.call && !step.work.cooperative;
+    if (overlaps && !d.held.empty() && d.held_on == stream) {
+        sp_emulated_run(step.work, &d.held[0]);
+        d.held.clear();
+        return;
+    }
+    catch_up();
+    if (overlaps && (sp_emulated_bits() & 1)) {
+        d.held.push_back(step.work);
+        d.held_on = stream;
+    } else if (step.call) {
+        step.call();
+    } else {
+        sp_emulated_run(step.work, nullptr);
+    }
 }
 
 /* One launch, copy or allocation: does the device still answer? */
@@ -133,6 +171,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 /* A lost device stays lost. */
 cudaError_t cudaDeviceSynchronize()
 {
+    catch_up();
     cudaError_t last = the_device().last;
     return last == cudaErrorLaunchFailure ? last : cudaSuccess;
 }
@@ -196,6 +235,7 @@ cudaError_t cudaFree(void *memory)
 {
     emulated_device &d = the_device();
     locked with(d.lock);
+    catch_up();
     if (!memory) return cudaSuccess;
     auto found = d.device.find(static_cast<unsigned char *>(memory));
     if (found == d.device.end()) sp_emulated_wrong("cudaFree of what cudaMalloc did not give");
@@ -230,6 +270,7 @@ cudaError_t cudaFreeHost(void *memory)
 {
     emulated_device &d = the_device();
     locked with(d.lock);
+    catch_up();
     if (!memory) return cudaSuccess;
     auto found = d.host.find(static_cast<unsigned char *>(memory));
     if (found == d.host.end()) sp_emulated_wrong("cudaFreeHost of what cudaMallocHost did not give");
@@ -260,7 +301,7 @@ static void check_copy(const void *to, const void *from, size_t bytes, cudaMemcp
 
 /* ---- streams and graphs ---- */
 
-static cudaError_t enqueue(cudaStream_t stream, std::function<void()> step)
+static cudaError_t enqueue(cudaStream_t stream, const emulated_step &step)
 {
     locked with(the_device().lock);
     if (stream && stream->recording) {
@@ -269,13 +310,18 @@ static cudaError_t enqueue(cudaStream_t stream, std::function<void()> step)
     }
     cudaError_t error = count_call();
     if (error != cudaSuccess) return error;
-    step();
+    perform(stream, step);
     return cudaSuccess;
+}
+
+static cudaError_t enqueue_call(cudaStream_t stream, std::function<void()> call)
+{
+    return enqueue(stream, emulated_step{call, {}});
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
-    return enqueue(stream, [=] {
+    return enqueue_call(stream, [=] {
         check_copy(to, from, bytes, kind);
         if (bytes) std::memmove(to, from, bytes);
     });
@@ -289,7 +335,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t stream)
 {
-    return enqueue(stream, [=] {
+    return enqueue_call(stream, [=] {
         for (size_t y = 0; y < height; y++) {
             unsigned char *row = static_cast<unsigned char *>(to) + y * to_pitch;
             const unsigned char *source = static_cast<const unsigned char *>(from) + y * from_pitch;
@@ -301,7 +347,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
 {
-    return enqueue(stream, [=] {
+    return enqueue_call(stream, [=] {
         check_copy(to, nullptr, bytes, cudaMemcpyHostToDevice);
         if (bytes) std::memset(to, value, bytes);
     });
@@ -316,7 +362,7 @@ cudaError_t sp_emulated_launch(std::function<void()> kernel, bool cooperative, d
     if (threads == 0 || threads > 1024 || threads % 32 || shared > (227 << 10)) return answer(cudaErrorInvalidValue);
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
         return answer(cudaErrorInvalidValue);
-    return enqueue(stream, [=] { sp_emulated_run(kernel, cooperative, grid, block, shared); });
+    return enqueue(stream, emulated_step{nullptr, {kernel, cooperative, grid, block, shared}});
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
@@ -342,6 +388,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     (void)stream, (void)event, (void)flags;
+    catch_up();
     return cudaSuccess;
 }
 
@@ -370,8 +417,9 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
-    return enqueue(stream, [=] {
-        for (const auto &step : graph->steps) step();
+    return enqueue_call(stream, [=] {
+        for (const emulated_step &step : graph->steps) perform(stream, step);
+        catch_up();
     });
 }
 
@@ -394,7 +442,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    return enqueue(stream, [=] { event->when = std::chrono::steady_clock::now(); });
+    return enqueue_call(stream, [=] { event->when = std::chrono::steady_clock::now(); });
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {

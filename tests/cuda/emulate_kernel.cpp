@@ -19,13 +19,13 @@ struct warp {
 };
 
 struct block_state {
-    barrier all;
+    barrier all, launch; /* launch: of the threads that wait for the launch before */
     std::vector<warp> warps;
     unsigned char *memory, *shared; /* all that a block may have, and what this one asked for, which is its end */
 };
 
 struct pending_copy {
-    void *to;
+    void *to; /* NULL: it has arrived */
     const void *from;
     bool zero;
 };
@@ -34,7 +34,7 @@ struct fiber {
     sp_emulated_place place;
     block_state *block;
     unsigned lane;
-    bool done;
+    bool done, waited; /* waited: for the launch before */
     std::vector<pending_copy> copies;
     std::vector<size_t> groups; /* copies before the end of each committed group */
     ucontext_t start;
@@ -45,14 +45,20 @@ struct fiber {
 
 static const size_t stack_bytes = 256 << 10, most_shared = 227 << 10;
 
-static std::vector<fiber *> fibers; /* of the running launch come first */
-static size_t n_fibers, n_live, current, next_turn;
-static unsigned long progress; /* grows when a thread passes or ends, so that a standstill is seen */
-static unsigned long stuck_since, stuck_turns;
-static jmp_buf scheduler;
-static ucontext_t scheduler_context;
-static const std::function<void()> *running;
-static barrier grid;
+/* A launch that runs, and the one before it, which may run inside one of its threads. */
+struct launch {
+    std::vector<fiber *> fibers; /* of the running launch come first */
+    std::vector<block_state> states;
+    size_t n_fibers, n_live, current, next_turn;
+    unsigned long progress; /* grows when a thread passes or ends, so that a standstill is seen */
+    unsigned long stuck_since, stuck_turns;
+    jmp_buf scheduler;
+    ucontext_t scheduler_context;
+    const sp_emulated_work *work, *before;
+    barrier grid;
+};
+
+static launch launches[2], *running = &launches[0];
 
 sp_emulated_place *sp_emulated_now;
 
@@ -69,8 +75,8 @@ void sp_emulated_wrong(const char *what)
 
 static void resume(size_t index)
 {
-    current = index;
-    fiber *f = fibers[index];
+    running->current = index;
+    fiber *f = running->fibers[index];
     sp_emulated_now = &f->place;
     if (f->started) _longjmp(f->at, 1);
     f->started = true;
@@ -80,9 +86,9 @@ static void resume(size_t index)
 /* The next living thread among those from first on. */
 static size_t next_living(size_t first, size_t count)
 {
-    size_t next = current;
+    size_t next = running->current;
     do next = next + 1 < first + count ? next + 1 : first;
-    while (fibers[next]->done);
+    while (running->fibers[next]->done);
     return next;
 }
 
@@ -90,30 +96,32 @@ static size_t next_living(size_t first, size_t count)
  * runs ahead of the others until it has to wait for them. */
 static void yield(bool own_warp)
 {
-    if (progress != stuck_since) {
-        stuck_since = progress;
-        stuck_turns = 0;
-    } else if (++stuck_turns > 2 * n_fibers + 64) {
+    if (running->progress != running->stuck_since) {
+        running->stuck_since = running->progress;
+        running->stuck_turns = 0;
+    } else if (++running->stuck_turns > 2 * running->n_fibers + 64) {
         sp_emulated_wrong("waits for threads that never come");
     }
-    next_turn = own_warp ? next_living(current / 32 * 32, 32) : next_living(0, n_fibers);
-    if (next_turn == current) return;
-    if (_setjmp(fibers[current]->at) == 0) resume(next_turn);
+    running->next_turn = own_warp ? next_living(running->current / 32 * 32, 32) : next_living(0, running->n_fibers);
+    if (running->next_turn == running->current) return;
+    if (_setjmp(running->fibers[running->current]->at) == 0) resume(running->next_turn);
 }
 
 /* A fiber outlives its kernel and takes the next one's thread. */
 static void fiber_main()
 {
     for (;;) {
-        (*running)();
+        running->work->kernel();
+        fiber *f = running->fibers[running->current];
+        if (!running->work->cooperative && !f->waited) sp_emulated_wrong("ends without sp_wait_launch");
         sp_emulated_copy_wait(0);
-        fibers[current]->copies.clear();
-        fibers[current]->done = true;
-        progress++;
-        n_live--;
-        if (_setjmp(fibers[current]->at) != 0) continue;
-        if (n_live == 0) _longjmp(scheduler, 1);
-        resume(next_living(0, n_fibers));
+        f->copies.clear();
+        f->done = true;
+        running->progress++;
+        running->n_live--;
+        if (_setjmp(f->at) != 0) continue;
+        if (running->n_live == 0) _longjmp(running->scheduler, 1);
+        resume(next_living(0, running->n_fibers));
     }
 }
 
@@ -126,7 +134,7 @@ static fiber *make_fiber()
     getcontext(&f->start);
     f->start.uc_stack.ss_sp = f->stack;
     f->start.uc_stack.ss_size = stack_bytes;
-    f->start.uc_link = &scheduler_context;
+    f->start.uc_link = &running->scheduler_context;
     makecontext(&f->start, fiber_main, 0);
     return f;
 }
@@ -139,7 +147,7 @@ static unsigned thread_of_turn(unsigned i, unsigned warps, unsigned bits)
     return w % warps * 32 + (i % 32 ^ (bits & 31));
 }
 
-static unsigned schedule()
+unsigned sp_emulated_bits()
 {
     static const char *seed = std::getenv("SP_EMULATE_SEED");
     static uint64_t state = seed ? std::strtoull(seed, nullptr, 10) : 0;
@@ -149,9 +157,9 @@ static unsigned schedule()
 
 static void place_block(block_state *state, size_t first, dim3 at, dim3 grid_size, dim3 block, size_t shared)
 {
-    unsigned threads = block.x * block.y * block.z, bits = schedule();
-    state->all = barrier();
-    state->all.expected = threads;
+    unsigned threads = block.x * block.y * block.z, bits = sp_emulated_bits();
+    state->all = state->launch = barrier();
+    state->all.expected = state->launch.expected = threads;
     state->warps.assign((threads + 31) / 32, warp());
     if (!state->memory) state->memory = sp_emulated_guarded(most_shared);
     if (!state->memory) sp_emulated_wrong("no memory for a block");
@@ -160,50 +168,78 @@ static void place_block(block_state *state, size_t first, dim3 at, dim3 grid_siz
     std::memset(state->shared, 0xFF, shared);
     for (unsigned turn = 0; turn < threads; turn++) {
         unsigned i = thread_of_turn(turn, threads / 32, bits);
-        if (first + turn >= fibers.size()) fibers.push_back(make_fiber());
-        fiber *f = fibers[first + turn];
+        if (first + turn >= running->fibers.size()) running->fibers.push_back(make_fiber());
+        fiber *f = running->fibers[first + turn];
         f->place.thread = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
         f->place.block = {at.x, at.y, at.z};
         f->place.threads = block;
         f->place.blocks = grid_size;
         f->block = state;
         f->lane = i % 32;
-        f->done = false;
+        f->done = f->waited = false;
     }
 }
 
 static void run_fibers(size_t count)
 {
-    n_fibers = n_live = count;
-    stuck_turns = 0;
-    if (_setjmp(scheduler) == 0) resume(0);
+    running->n_fibers = running->n_live = count;
+    running->stuck_turns = 0;
+    if (_setjmp(running->scheduler) == 0) resume(0);
     sp_emulated_now = nullptr;
 }
 
-void sp_emulated_run(const std::function<void()> &kernel, bool cooperative, dim3 size, dim3 block, size_t shared)
+/* Into the launch that runs. */
+static void run_blocks()
 {
-    size_t blocks = static_cast<size_t>(size.x) * size.y * size.z;
-    size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
-    size_t together = cooperative ? blocks : 1;
-    bool backwards = schedule() & 1;
-    static std::vector<block_state> states;
-    if (states.size() < together) states.resize(together);
-    running = &kernel;
-    grid = barrier();
-    grid.expected = static_cast<unsigned>(blocks * threads);
+    const sp_emulated_work &w = *running->work;
+    size_t blocks = static_cast<size_t>(w.grid.x) * w.grid.y * w.grid.z;
+    size_t threads = static_cast<size_t>(w.block.x) * w.block.y * w.block.z;
+    size_t together = w.cooperative ? blocks : 1;
+    bool backwards = sp_emulated_bits() & 1;
+    if (running->states.size() < together) running->states.resize(together);
+    running->grid = barrier();
+    running->grid.expected = static_cast<unsigned>(blocks * threads);
     for (size_t first = 0; first < blocks; first += together) {
         for (size_t i = 0; i < together; i++) {
             size_t b = backwards ? blocks - 1 - first - i : first + i;
-            dim3 at(static_cast<unsigned>(b % size.x), static_cast<unsigned>(b / size.x % size.y),
-                    static_cast<unsigned>(b / (static_cast<size_t>(size.x) * size.y)));
-            place_block(&states[i], i * threads, at, size, block, shared);
+            dim3 at(static_cast<unsigned>(b % w.grid.x), static_cast<unsigned>(b / w.grid.x % w.grid.y),
+                    static_cast<unsigned>(b / (static_cast<size_t>(w.grid.x) * w.grid.y)));
+            place_block(&running->states[i], i * threads, at, w.grid, w.block, w.shared);
         }
         run_fibers(together * threads);
     }
 }
 
-void *sp_emulated_shared() { return fibers[current]->block->shared; }
-unsigned sp_emulated_lane() { return fibers[current]->lane; }
+void sp_emulated_run(const sp_emulated_work &work, const sp_emulated_work *before)
+{
+    running->work = &work;
+    running->before = before;
+    run_blocks();
+}
+
+/* Runs the launch before, from inside a thread of this one. */
+static void run_before()
+{
+    sp_emulated_place *place = sp_emulated_now;
+    const sp_emulated_work *work = running->before;
+    running->before = nullptr;
+    running = &launches[1];
+    sp_emulated_run(*work, nullptr);
+    running = &launches[0];
+    running->progress++;
+    sp_emulated_now = place;
+}
+
+void *sp_emulated_shared() { return running->fibers[running->current]->block->shared; }
+unsigned sp_emulated_lane() { return running->fibers[running->current]->lane; }
+
+static void deliver(pending_copy *copy)
+{
+    if (!copy->to) return;
+    if (copy->zero) std::memset(copy->to, 0, 16);
+    else std::memcpy(copy->to, copy->from, 16);
+    copy->to = nullptr;
+}
 
 /* Sum of what the threads of a barrier brought. */
 static int wait_at(barrier *b, int value)
@@ -214,33 +250,45 @@ static int wait_at(barrier *b, int value)
     if (++b->arrived == b->expected) {
         b->arrived = 0;
         b->generation++;
-        progress++;
+        running->progress++;
     }
     while (b->generation == generation) yield(false);
     return b->sum[generation % 2];
 }
 
-void __syncthreads() { wait_at(&fibers[current]->block->all, 0); }
-int __syncthreads_count(int predicate) { return wait_at(&fibers[current]->block->all, predicate != 0); }
+/* The first block waits here for all of its threads, so that what they do before the launch ahead of them is done
+ * before it; copies that they began may have read by then. */
+void sp_wait_launch()
+{
+    fiber *f = running->fibers[running->current];
+    f->waited = true;
+    if (!running->before) return;
+    for (pending_copy &copy : f->copies) deliver(&copy);
+    wait_at(&f->block->launch, 0);
+    if (running->before) run_before();
+}
+
+void __syncthreads() { wait_at(&running->fibers[running->current]->block->all, 0); }
+int __syncthreads_count(int predicate) { return wait_at(&running->fibers[running->current]->block->all, predicate != 0); }
 int __syncthreads_or(int predicate) { return __syncthreads_count(predicate) != 0; }
 int __syncthreads_and(int predicate) { return __syncthreads_count(predicate == 0) == 0; }
 void sp_grid_sync(unsigned *counter)
 {
     (void)counter;
-    wait_at(&grid, 0);
+    wait_at(&running->grid, 0);
 }
 
 static warp *own_warp()
 {
-    const sp_emulated_place &p = fibers[current]->place;
+    const sp_emulated_place &p = running->fibers[running->current]->place;
     unsigned index = p.thread.x + p.threads.x * (p.thread.y + p.threads.y * p.thread.z);
-    return &fibers[current]->block->warps[index / 32];
+    return &running->fibers[running->current]->block->warps[index / 32];
 }
 
 const unsigned char *sp_emulated_exchange(unsigned mask, const void *value, size_t bytes)
 {
     warp *w = own_warp();
-    unsigned lane = fibers[current]->lane, generation = w->generation, parity = generation % 2;
+    unsigned lane = running->fibers[running->current]->lane, generation = w->generation, parity = generation % 2;
     if (!(mask >> lane & 1)) sp_emulated_wrong("a lane outside the mask takes part in a warp's exchange");
     if (w->arrived && w->mask != mask) sp_emulated_wrong("lanes of a warp exchange with different masks");
     if (w->arrived >> lane & 1) sp_emulated_wrong("a lane exchanges twice");
@@ -250,7 +298,7 @@ const unsigned char *sp_emulated_exchange(unsigned mask, const void *value, size
     if (w->arrived == mask) {
         w->arrived = 0;
         w->generation++;
-        progress++;
+        running->progress++;
     }
     while (w->generation == generation) yield(true);
     return w->value[parity];
@@ -264,25 +312,21 @@ void sp_copy_async16(void *to, const void *from, bool zero)
         sp_emulated_wrong("a copy of 16 bytes is not aligned");
     if (!zero && !sp_emulated_inside(from, 16))
         sp_emulated_wrong("a copy of 16 bytes comes from outside the device's memory");
-    fibers[current]->copies.push_back({to, from, zero});
+    running->fibers[running->current]->copies.push_back({to, from, zero});
     unsigned char nothing[16];
     std::memset(nothing, 0xFF, sizeof nothing);
     std::memcpy(to, nothing, sizeof nothing); /* until it has arrived, nobody may read it */
 }
 
-void sp_copy_commit() { fibers[current]->groups.push_back(fibers[current]->copies.size()); }
+void sp_copy_commit() { running->fibers[running->current]->groups.push_back(running->fibers[running->current]->copies.size()); }
 
 void sp_emulated_copy_wait(int groups)
 {
-    fiber *f = fibers[current];
+    fiber *f = running->fibers[running->current];
     size_t keep = static_cast<size_t>(groups);
     if (f->groups.size() <= keep) return;
     size_t done = f->groups.size() - keep, n = f->groups[done - 1];
-    for (size_t i = 0; i < n; i++) {
-        const pending_copy &copy = f->copies[i];
-        if (copy.zero) std::memset(copy.to, 0, 16);
-        else std::memcpy(copy.to, copy.from, 16);
-    }
+    for (size_t i = 0; i < n; i++) deliver(&f->copies[i]);
     f->copies.erase(f->copies.begin(), f->copies.begin() + static_cast<ptrdiff_t>(n));
     f->groups.erase(f->groups.begin(), f->groups.begin() + static_cast<ptrdiff_t>(done));
     for (size_t &end : f->groups) end -= n;

@@ -11,6 +11,7 @@ enum { THREADS = 256, LOADS = 8 };
 /* Every thread has LOADS loads of 16 bytes under way. The sum is written so that the loads are not left out. */
 __global__ void read_kernel(const uint4 *from, size_t count, unsigned *out)
 {
+    sp_wait_launch();
     size_t each = static_cast<size_t>(gridDim.x) * THREADS, i = blockIdx.x * static_cast<size_t>(THREADS) + threadIdx.x;
     unsigned sum = 0;
     for (; i + (LOADS - 1) * each < count; i += LOADS * each) {

@@ -38,6 +38,7 @@ struct sp_mistaken {
 
 __global__ static void model_kernel(sp_mistaken_memory *m, uint32_t n, uint32_t streams)
 {
+    sp_wait_launch();
     uint32_t first = m->state.first;
     for (uint32_t j = 0; threadIdx.x == 0 && j < n; j++) {
         uint32_t node = 1;
@@ -79,6 +80,7 @@ __device__ static void take_notes(const sp_cuda_picture *p, uint32_t n, notes *w
 
 __global__ static void before_kernel(sp_cuda_picture p, uint32_t n, sp_mistake mistake, notes *was)
 {
+    sp_wait_launch();
     if (threadIdx.x > 0) return;
     sp_cuda_settings *settings = const_cast<sp_cuda_settings *>(p.settings);
     take_notes(&p, n, was);
@@ -349,6 +351,7 @@ __device__ static void put_back(const sp_cuda_picture *p, const notes *was, sp_m
 
 __global__ static void after_kernel(sp_cuda_picture p, sp_mistake mistake, const notes *was, uint32_t *idle)
 {
+    sp_wait_launch();
     if (threadIdx.x > 0) return;
     put_back(&p, was, mistake);
     for (uint32_t j = 0; j < was->live; j++) spoil_row(&p, was, mistake, j);

@@ -31,12 +31,14 @@ __host__ __device__ static drawn draw(uint32_t i)
 
 __global__ static void draw_kernel(drawn *out, uint32_t n)
 {
+    sp_wait_launch();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) out[i] = draw(i);
 }
 
 __global__ static void known_kernel(const uint32_t *counter, const uint32_t *key, uint32_t *out)
 {
+    sp_wait_launch();
     uint64_t whole = static_cast<uint64_t>(key[1]) << 32 | key[0];
     sp_philox_block block = sp_philox(whole, counter[0], counter[1], counter[2], counter[3]);
     if (threadIdx.x < 4) out[threadIdx.x] = block.word[threadIdx.x];

@@ -16,7 +16,7 @@
 #include "kernels/device_loop.h"
 #include "kernels/kernels.h"
 
-enum { SP_DEVICE_VERSION = 2 }; /* of this header; a table of another version is not used */
+enum { SP_DEVICE_VERSION = 3 }; /* of this header; a table of another version is not used */
 
 /* bf16 rows [n, k] in host memory, as the pack of sp_device_pack leaves them; rows NULL: there is none. */
 typedef struct sp_device_matrix {

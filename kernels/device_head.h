@@ -1,12 +1,14 @@
 #ifndef SP_DEVICE_HEAD_H
 #define SP_DEVICE_HEAD_H
 /* A diffusion head on a device (model/head.h has its equations): whole denoising chains of a window in one call, with
- * what a rule decides at each step. model/head_device.c makes the plan.
+ * what a rule decides at each step; or single steps, for a caller that decides itself. model/head_device.c makes the
+ * plan.
  *
  *     SP_TRY(heads->open(&head, number, &plan, err));                    // weights; plan is borrowed
  *     SP_TRY(heads->context_open(&context, head, max_rows, err));        // chains of a picture in the making
  *     SP_TRY(heads->condition(context, &conditions, err));
- *     SP_TRY(heads->run(context, &chains, err));
+ *     SP_TRY(heads->run(context, &chains, err));                         // or
+ *     SP_TRY(heads->step(context, &step, err));                          // for step = 0, 1, ..
  *
  * A head is read-only and shared by threads; a context is used by one thread at a time. Blocks are in bf16 arithmetic
  * with float sums, first and last layer in float. A chain's bits depend on its condition, its draws and the last chain
@@ -63,6 +65,15 @@ typedef struct sp_device_chains {
     float *mean, *deviation;  /* [n, dim] out: of the last step */
 } sp_device_chains;
 
+/* The law of one step; it has the bits that it has in run. */
+typedef struct sp_device_chain_step {
+    size_t n;
+    const int32_t *row;      /* [n] of the conditions */
+    size_t k;                /* 0 .. steps - 1 */
+    const float *state;      /* [n, dim] y_k */
+    float *mean, *deviation; /* [n, dim] out */
+} sp_device_chain_step;
+
 typedef struct sp_device_head sp_device_head;
 typedef struct sp_device_head_context sp_device_head_context;
 
@@ -77,6 +88,7 @@ typedef struct sp_device_head_ops {
     sp_status (*condition)(sp_device_head_context *context, const sp_device_head_conditions *conditions,
                            sp_error *err);
     sp_status (*run)(sp_device_head_context *context, const sp_device_chains *chains, sp_error *err);
+    sp_status (*step)(sp_device_head_context *context, const sp_device_chain_step *step, sp_error *err);
 } sp_device_head_ops;
 
 #endif

@@ -53,7 +53,7 @@ static sp_chain_plan plan_of(const sp_request *r, const sp_model_prompt *prompt)
     return (sp_chain_plan){
         .rule = sp_chain_find(r->method), .window = (size_t)r->window,
         .settings = {strcmp(r->front, "path") == 0, (size_t)r->gamma, r->prefill, r->align, r->tolerance},
-        .guidance = {r->cfg_scale, r->temperature, false}, .draft_init = r->draft_init, .seed = r->seed,
+        .guidance = {r->cfg_scale, r->temperature}, .draft_init = r->draft_init, .seed = r->seed,
         .image = r->image, .prompt = *prompt, .progress = r->progress, .user = r->user};
 }
 

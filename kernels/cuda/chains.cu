@@ -1,5 +1,6 @@
 /* Denoising chains of a window from start to end in one cooperative launch: every step of the head, and what the
- * rule decides about it, with no word to the host between.
+ * rule decides about it, with no word to the host between. And one step in a launch of its own, for a host that decides
+ * itself: the same code, so the same bits.
  *
  * Roofline. A step reads the head's weights once for every 32 rows: 28 MB of products and 24 MB of modulations for 6
  * blocks of width 768 (SphereAR-B), about what an H100's second-level cache holds: 10 us at its 5.5 TB/s, 16 us from
@@ -306,8 +307,8 @@ __device__ static void move_chain(const sp_cuda_head &a, int j, int k, chain_mem
     a.path[3][at] = x.noise;
 }
 
-/* The last layer for both streams of a chain, in float; then its step. */
-__device__ static void finish_step(const sp_cuda_head &a, int j, int k, chain_memory *shared)
+/* The last layer for both streams of a chain, in float. */
+__device__ static void last_layer(const sp_cuda_head &a, int j, chain_memory *shared)
 {
     int warp = (int)threadIdx.x / SP_WARP, lane = (int)threadIdx.x % SP_WARP;
     for (int stream = 0; stream < a.streams; stream++)
@@ -324,6 +325,22 @@ __device__ static void finish_step(const sp_cuda_head &a, int j, int k, chain_me
         if (lane == 0) shared->out[o] = sum + a.output_bias[o % a.outputs];
     }
     __syncthreads();
+}
+
+/* The law of a step, when its chain is moved by somebody else. */
+__device__ static void leave_law(const sp_cuda_head &a, int j, int k, const chain_memory *shared)
+{
+    number x = {(int)threadIdx.x, 0.0f, 1.0f, 0.0f, 0.0f};
+    if (x.i >= a.dim) return;
+    int to = j * a.dim + x.i;
+    gaussian(a, j, k, shared->out, a.state[to], &x);
+    a.mean[to] = x.mean;
+    a.deviation[to] = x.deviation;
+}
+
+__device__ static void finish_step(const sp_cuda_head &a, int j, int k, chain_memory *shared)
+{
+    last_layer(a, j, shared);
     move_chain(a, j, k, shared);
 }
 
@@ -361,6 +378,22 @@ __device__ static void modulate(const sp_cuda_head &a, float *shared)
                [&](int row, int output, const float *v) { a.m[(size_t)row * width + (size_t)output] = v[0]; });
 }
 
+/* What lies between the beginning and the end of a step, for all rows. */
+__device__ static void run_blocks(const sp_cuda_head &a, float *shared)
+{
+    sp_grid_sync(a.counter);
+    modulate(a, shared);
+    sp_grid_sync(a.counter);
+    for (int i = 0; i < a.n_blocks; i++) {
+        norm_rows(a, i, shared);
+        sp_grid_sync(a.counter);
+        up(a, i, shared);
+        sp_grid_sync(a.counter);
+        down(a, i, shared);
+        sp_grid_sync(a.counter);
+    }
+}
+
 __global__ void SP_BOUNDS(THREADS, 2) run_chains(const sp_cuda_head a)
 {
     SP_SHARED(float, shared);
@@ -368,17 +401,19 @@ __global__ void SP_BOUNDS(THREADS, 2) run_chains(const sp_cuda_head a)
     for (int k = 0;; k++) {
         step_chains(a, k, chain);
         if (k == a.steps) break;
-        sp_grid_sync(a.counter);
-        modulate(a, shared);
-        sp_grid_sync(a.counter);
-        for (int i = 0; i < a.n_blocks; i++) {
-            norm_rows(a, i, shared);
-            sp_grid_sync(a.counter);
-            up(a, i, shared);
-            sp_grid_sync(a.counter);
-            down(a, i, shared);
-            sp_grid_sync(a.counter);
-        }
+        run_blocks(a, shared);
+    }
+}
+
+__global__ void SP_BOUNDS(THREADS, 2) run_step(const sp_cuda_head a, int k)
+{
+    SP_SHARED(float, shared);
+    chain_memory *chain = reinterpret_cast<chain_memory *>(shared);
+    for (int j = (int)blockIdx.x; j < a.n; j += (int)gridDim.x) begin_step(a, j, k, chain);
+    run_blocks(a, shared);
+    for (int j = (int)blockIdx.x; j < a.n; j += (int)gridDim.x) {
+        last_layer(a, j, chain);
+        leave_law(a, j, k, chain);
     }
 }
 
@@ -410,4 +445,12 @@ cudaError_t sp_cuda_head_chains(cudaStream_t stream, const sp_cuda_head *a, int 
     if (error != cudaSuccess) return error;
     return SP_LAUNCH_COOPERATIVE(run_chains, 2 * (unsigned)multiprocessors, THREADS, sp_cuda_chains_shared(a), stream,
                                  *a);
+}
+
+cudaError_t sp_cuda_head_step(cudaStream_t stream, const sp_cuda_head *a, int k, int multiprocessors)
+{
+    cudaError_t error = cudaMemsetAsync(a->counter, 0, sizeof *a->counter, stream);
+    if (error != cudaSuccess) return error;
+    return SP_LAUNCH_COOPERATIVE(run_step, 2 * (unsigned)multiprocessors, THREADS, sp_cuda_chains_shared(a), stream,
+                                 *a, k);
 }

@@ -272,6 +272,30 @@ static size_t bytes_of_context(const sp_device_head_context *c) { return c->byte
 
 /* ---- calls ---- */
 
+static sp_status check_chains(const sp_device_head_context *c, size_t n, sp_error *err)
+{
+    if (n >= 1 && n <= c->max_rows) return SP_OK;
+    return SP_FAIL(err, SP_EBUG, "head: %zu chains: expected 1 to %zu", n, c->max_rows);
+}
+
+/* A copy of count items from the host, queued. */
+template <typename T>
+static sp_status send(const sp_device_head_context *c, const T *to, const T *from, size_t count, sp_error *err)
+{
+    SP_CUDA(cudaMemcpyAsync(const_cast<T *>(to), from, count * sizeof *from, cudaMemcpyHostToDevice, c->stream), err);
+    return SP_OK;
+}
+
+/* The laws of n chains come out, and everything that is queued is done. */
+static sp_status fetch_laws(const sp_device_head_context *c, size_t n, float *mean, float *deviation, sp_error *err)
+{
+    size_t bytes = n * (size_t)c->head.dim * sizeof(float);
+    SP_CUDA(cudaMemcpyAsync(mean, c->head.mean, bytes, cudaMemcpyDeviceToHost, c->stream), err);
+    SP_CUDA(cudaMemcpyAsync(deviation, c->head.deviation, bytes, cudaMemcpyDeviceToHost, c->stream), err);
+    SP_CUDA(cudaStreamSynchronize(c->stream), err);
+    return SP_OK;
+}
+
 static sp_status condition(sp_device_head_context *c, const sp_device_head_conditions *from, sp_error *err)
 {
     sp_cuda_head *h = &c->head;
@@ -285,9 +309,7 @@ static sp_status condition(sp_device_head_context *c, const sp_device_head_condi
     SP_CUDA(cudaSetDevice(c->of->device), err);
     SP_CUDA(cudaMemcpyAsync(c->features, from->features, from->n_streams * from->n * width * sizeof *c->features,
                             cudaMemcpyDefault, c->stream), err);
-    if (from->n_streams > 1)
-        SP_CUDA(cudaMemcpyAsync(const_cast<float *>(h->scale), from->scale, from->n * sizeof *h->scale,
-                                cudaMemcpyHostToDevice, c->stream), err);
+    if (from->n_streams > 1) SP_TRY(send(c, h->scale, from->scale, from->n, err));
     SP_CUDA(sp_cuda_head_conditions(c->stream, h, c->features, width, c->x), err);
     return SP_OK;
 }
@@ -302,29 +324,36 @@ static sp_status set_chains(sp_device_head_context *c, const sp_device_chains *f
     h->image = from->image;
     h->pass = from->pass;
     h->purpose = from->purpose;
-    SP_CUDA(cudaMemcpyAsync(const_cast<int32_t *>(h->row), from->row, from->n * sizeof *from->row,
-                            cudaMemcpyHostToDevice, c->stream), err);
-    SP_CUDA(cudaMemcpyAsync(const_cast<uint32_t *>(h->position), from->position, from->n * sizeof *from->position,
-                            cudaMemcpyHostToDevice, c->stream), err);
-    return SP_OK;
+    SP_TRY(send(c, h->row, from->row, from->n, err));
+    return send(c, h->position, from->position, from->n, err);
 }
 
 static sp_status run(sp_device_head_context *c, const sp_device_chains *from, sp_error *err)
 {
     const sp_cuda_head *h = &c->head;
     size_t bytes = from->n * (size_t)h->dim * sizeof(float);
-    if (from->n < 1 || from->n > c->max_rows)
-        return SP_FAIL(err, SP_EBUG, "head: %zu chains: expected 1 to %zu", from->n, c->max_rows);
+    SP_TRY(check_chains(c, from->n, err));
     SP_CUDA(cudaSetDevice(c->of->device), err);
     SP_TRY(set_chains(c, from, err));
     SP_CUDA(sp_cuda_head_chains(c->stream, h, c->of->multiprocessors), err);
     SP_CUDA(cudaMemcpyAsync(from->state, h->state, bytes, cudaMemcpyDeviceToHost, c->stream), err);
-    SP_CUDA(cudaMemcpyAsync(from->mean, h->mean, bytes, cudaMemcpyDeviceToHost, c->stream), err);
-    SP_CUDA(cudaMemcpyAsync(from->deviation, h->deviation, bytes, cudaMemcpyDeviceToHost, c->stream), err);
-    SP_CUDA(cudaStreamSynchronize(c->stream), err);
-    return SP_OK;
+    return fetch_laws(c, from->n, from->mean, from->deviation, err);
+}
+
+static sp_status step(sp_device_head_context *c, const sp_device_chain_step *from, sp_error *err)
+{
+    sp_cuda_head *h = &c->head;
+    SP_TRY(check_chains(c, from->n, err));
+    if (from->k >= (size_t)h->steps)
+        return SP_FAIL(err, SP_EBUG, "head: step %zu of a chain: expected 0 to %d", from->k, h->steps - 1);
+    SP_CUDA(cudaSetDevice(c->of->device), err);
+    h->n = (int)from->n;
+    SP_TRY(send(c, h->row, from->row, from->n, err));
+    SP_TRY(send<float>(c, h->state, from->state, from->n * (size_t)h->dim, err));
+    SP_CUDA(sp_cuda_head_step(c->stream, h, (int)from->k, c->of->multiprocessors), err);
+    return fetch_laws(c, from->n, from->mean, from->deviation, err);
 }
 
 extern "C" const sp_device_head_ops sp_cuda_head_ops;
 const sp_device_head_ops sp_cuda_head_ops = {open_head,        bytes_of,      close_head, open_context,
-                                             bytes_of_context, close_context, condition,  run};
+                                             bytes_of_context, close_context, condition,  run, step};

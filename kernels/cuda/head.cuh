@@ -62,4 +62,7 @@ cudaError_t sp_cuda_head_conditions(cudaStream_t stream, const sp_cuda_head *hea
 /* n chains from start to end. */
 cudaError_t sp_cuda_head_chains(cudaStream_t stream, const sp_cuda_head *head, int multiprocessors);
 
+/* mean and deviation of step k of n chains from their states. */
+cudaError_t sp_cuda_head_step(cudaStream_t stream, const sp_cuda_head *head, int k, int multiprocessors);
+
 #endif

@@ -212,10 +212,8 @@ sp_status sp_chain_decode(sp_chain_decoder *d, const sp_latent_model *model, con
     sp_chain_reset(d);
     const sp_latent_model *drafter = plan->rule->needs_drafter ? plan->drafter : NULL;
     double start = sp_clock_ms();
-    sp_latent_guidance guidance = plan->guidance;
-    guidance.by_step = sp_chain_by_step(plan);
-    SP_TRY(model->ops->begin(model->state, &plan->prompt, &guidance, err));
-    if (drafter) SP_TRY(drafter->ops->begin(drafter->state, &plan->prompt, &guidance, err));
+    SP_TRY(model->ops->begin(model->state, &plan->prompt, &plan->guidance, err));
+    if (drafter) SP_TRY(drafter->ops->begin(drafter->state, &plan->prompt, &plan->guidance, err));
     double begun = sp_clock_ms();
     d->prefill_ms = begun - start;
     size_t alone = drafter ? (size_t)((double)plan->settings.prefill * (double)d->n_positions) : 0;

@@ -25,9 +25,10 @@ static sp_status run_chains(sp_chain_decoder *d, const sp_latent_model *model, c
     sp_chain_start(d, plan, purpose, first, n);
     for (size_t j = 0; j < n; j++) m->row[j] = (int32_t)(at + j);
     sp_chain_own own = {m->draw, purpose, d->dim};
-    sp_chain_run(&(sp_chain_rows_run){.model = model, .pool = m->pool, .n = n, .row = m->row, .state = m->state,
-                                      .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
-                                      .user = &own});
+    sp_chain_rows_run run = {.model = model, .pool = m->pool, .n = n, .row = m->row, .state = m->state,
+                             .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
+                             .user = &own};
+    SP_TRY(sp_chain_run(&run, err));
     d->chain_ms += sp_clock_ms() - before;
     return SP_OK;
 }

@@ -1,5 +1,7 @@
 #include "decode/chain_rows.h"
 
+#include <stdatomic.h>
+
 /* A step of rows first .. last - 1 whose laws are in mean and deviation. */
 typedef struct moves {
     const sp_chain_rows_run *run;
@@ -17,7 +19,8 @@ static void advance(void *arguments, int thread, int n_threads)
 }
 
 /* Rows first .. last - 1 from the first step to the last. */
-static void run_rows(const sp_chain_rows_run *r, size_t first, size_t last, sp_pool *pool, int thread)
+static sp_status run_rows(const sp_chain_rows_run *r, size_t first, size_t last, sp_pool *pool, int thread,
+                          sp_error *err)
 {
     size_t dim = r->model->dim;
     for (size_t k = 0; k < r->model->n_steps; k++) {
@@ -26,28 +29,42 @@ static void run_rows(const sp_chain_rows_run *r, size_t first, size_t last, sp_p
         sp_chain_rows rows = {.n = last - from, .row = r->row + from, .k = k, .state = r->state + from * dim,
                               .mean = r->mean + from * dim, .deviation = r->deviation + from * dim, .pool = pool,
                               .thread = thread};
-        r->model->ops->step(r->model->state, &rows);
+        SP_TRY(r->model->ops->step(r->model->state, &rows, err));
         moves all = {r, from, last, k};
         /* One row is sooner done than shared. */
         if (rows.n > 1) sp_pool_run(pool, advance, &all);
         else advance(&all, 0, 1);
     }
+    return SP_OK;
 }
+
+/* A run whose threads have rows of their own. The first that fails says so. */
+typedef struct shares {
+    const sp_chain_rows_run *run;
+    atomic_flag failed;
+    sp_status status;
+    sp_error *err;
+} shares;
 
 static void share(void *arguments, int thread, int n_threads)
 {
-    const sp_chain_rows_run *r = arguments;
+    shares *s = arguments;
     size_t first, last;
-    sp_pool_share(r->n, 1, thread, n_threads, &first, &last);
-    run_rows(r, first, last, NULL, thread);
+    sp_error error = {0};
+    sp_pool_share(s->run->n, 1, thread, n_threads, &first, &last);
+    sp_status status = run_rows(s->run, first, last, NULL, thread, &error);
+    if (status == SP_OK || atomic_flag_test_and_set(&s->failed)) return;
+    s->status = status;
+    if (s->err) *s->err = error;
 }
 
-void sp_chain_run(const sp_chain_rows_run *run)
+sp_status sp_chain_run(const sp_chain_rows_run *run, sp_error *err)
 {
-    sp_chain_rows_run shared = *run;
-    if (run->n >= (size_t)sp_pool_threads(run->pool) && run->n >= run->model->rows_apart)
-        sp_pool_run(run->pool, share, &shared);
-    else run_rows(run, 0, run->n, run->pool, 0);
+    shares s = {.run = run, .failed = ATOMIC_FLAG_INIT, .status = SP_OK, .err = err};
+    if (run->n < (size_t)sp_pool_threads(run->pool) || run->n < run->model->rows_apart)
+        return run_rows(run, 0, run->n, run->pool, 0, err);
+    sp_pool_run(run->pool, share, &s);
+    return s.status;
 }
 
 void sp_chain_own_step(void *user, size_t i, size_t k, const float *mean, const float *deviation, float *state)

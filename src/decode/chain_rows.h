@@ -3,7 +3,8 @@
 /* Denoising chains of several rows at once, step by step under the model's last conditions.
  *
  *     sp_chain_start(&run, draws ...);                                   // y_0 of every row
- *     sp_chain_run(&(sp_chain_rows_run){.model = model, .pool = pool, .n = n, .row = row, .state = state, ...});
+ *     sp_chain_rows_run run = {.model = model, .pool = pool, .n = n, .row = row, .state = state, ...};
+ *     SP_TRY(sp_chain_run(&run, err));
  *
  * With as many rows as threads, and as the model asks, each thread takes rows of its own from the first step to the
  * last, without meeting the others; with fewer, all threads share each step. The bits are the same. */
@@ -27,7 +28,8 @@ typedef struct sp_chain_rows_run {
     void *user;
 } sp_chain_rows_run;
 
-void sp_chain_run(const sp_chain_rows_run *run);
+/* Fails only where a step does. */
+SP_CHECK sp_status sp_chain_run(const sp_chain_rows_run *run, sp_error *err);
 
 /* An advance for chains with their own noise; user is one of these. */
 typedef struct sp_chain_own {

@@ -56,16 +56,17 @@ static sp_chain_rows_run run_of(rows *r, const sp_latent_model *model, size_t n,
                                .advance = advance_row, .user = r};
 }
 
-/* The path test of the drafts in order, up to the first that fails: returns that one's row, whose chain goes on at
- * step *late, or the first row without a draft. */
-static size_t test_front(rows *r, const sp_latent_model *model, size_t *late)
+/* The path test of the drafts in order, up to the first that fails: leaves that one's row in base, whose chain goes on
+ * at step *late, or the first row without a draft. */
+static sp_status test_front(rows *r, const sp_latent_model *model, size_t *late, sp_error *err)
 {
     sp_chain_decoder *d = r->decoder;
     sp_chain_memory *m = d->memory;
     *late = 0;
     sp_chain_rows_run run = run_of(r, model, r->n_paths, follow);
-    sp_chain_run(&run);
-    for (size_t j = 0; j < r->n_paths; j++) {
+    SP_TRY(sp_chain_run(&run, err));
+    for (; r->base < r->n_paths; r->base++) {
+        size_t j = r->base;
         sp_chain_path path = sp_chain_step_of(d, r->first + j, 0);
         size_t stays = r->plan->rule->front(&m->draw[j], d->n_steps, d->dim, m->means + j * d->n_steps * d->dim, &path);
         m->kept[j] = stays == d->n_steps;
@@ -73,14 +74,14 @@ static size_t test_front(rows *r, const sp_latent_model *model, size_t *late)
         memcpy(m->state + j * d->dim, path.state + last * d->dim, d->dim * sizeof(float));
         if (m->kept[j]) continue;
         *late = stays + 1;
-        return j;
+        return SP_OK;
     }
-    return r->n_paths;
+    return SP_OK;
 }
 
 /* Chains of the window's rows; kept tells which drafts came out again. */
-static void run_chains(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan, size_t first,
-                       size_t n, size_t n_paths)
+static sp_status run_chains(sp_chain_decoder *d, const sp_latent_model *model, const sp_chain_plan *plan, size_t first,
+                            size_t n, size_t n_paths, sp_error *err)
 {
     sp_chain_memory *m = d->memory;
     rows r = {.decoder = d, .plan = plan, .first = first, .n_paths = n_paths};
@@ -92,7 +93,7 @@ static void run_chains(sp_chain_decoder *d, const sp_latent_model *model, const 
     }
     size_t late = 0, compared = 0;
     if (plan->settings.path_front && plan->rule->front && n_paths > 0) {
-        r.base = test_front(&r, model, &late);
+        SP_TRY(test_front(&r, model, &late, err));
         r.late = late > 0;
         compared = r.base + r.late;
         /* The test has gone through the states of later rows. */
@@ -101,9 +102,10 @@ static void run_chains(sp_chain_decoder *d, const sp_latent_model *model, const 
     }
     sp_chain_rows_run run = run_of(&r, model, n - r.base, advance);
     run.late = late;
-    sp_chain_run(&run);
+    SP_TRY(sp_chain_run(&run, err));
     for (size_t j = compared; j < n_paths; j++)
         m->kept[j] = memcmp(m->before + j * d->dim, m->state + j * d->dim, d->dim * sizeof(float)) == 0;
+    return SP_OK;
 }
 
 /* The same on a device, which has the paths; their last states are here. */
@@ -142,7 +144,7 @@ sp_status sp_chain_window_pass(sp_chain_decoder *d, const sp_latent_model *model
     SP_TRY(sp_chain_feed(d, model, first, n, &m->fed, &at, err));
     double before = sp_clock_ms();
     if (model->ops->chains && !sp_chain_by_step(plan)) SP_TRY(run_on_device(d, model, plan, first, n, n_paths, err));
-    else run_chains(d, model, plan, first, n, n_paths);
+    else SP_TRY(run_chains(d, model, plan, first, n, n_paths, err));
     d->chain_ms += sp_clock_ms() - before;
     SP_TRY(sp_chain_finite(d, first, n, m->state, err));
     model->ops->project(model->state, n, m->state, d->latents + first * d->dim);

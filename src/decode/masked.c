@@ -36,10 +36,10 @@ static void take(sp_masked_decoder *d)
     m->drafted = sp_arena_take(&m->arena, n, sizeof *m->drafted);
 }
 
-static void step(void *state, const sp_chain_rows *rows)
+static sp_status step(void *state, const sp_chain_rows *rows, sp_error *err)
 {
     const sp_masked_model *model = state;
-    model->ops->step(model->state, rows);
+    return model->ops->step(model->state, rows, err);
 }
 
 /* The chains of a masked model are run as any others; the ops that are not here are never called. */
@@ -144,9 +144,10 @@ static sp_status run_chains(sp_chain_decoder *d, const turn *t, size_t at, size_
         sp_chain_noise(&m->draw[i], purpose, 0, d->dim, m->state + i * d->dim);
     }
     sp_chain_own own = {m->draw, purpose, d->dim};
-    sp_chain_run(&(sp_chain_rows_run){.model = &chains, .pool = m->pool, .n = n, .row = m->row, .state = m->state,
-                                      .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
-                                      .user = &own});
+    sp_chain_rows_run run = {.model = &chains, .pool = m->pool, .n = n, .row = m->row, .state = m->state,
+                             .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
+                             .user = &own};
+    SP_TRY(sp_chain_run(&run, err));
     size_t bad = sp_chain_not_finite(m->state, n, d->dim);
     if (bad == n) return SP_OK;
     return sp_chain_finite(d, (size_t)t->positions[at + bad], 1, m->state + bad * d->dim, err);

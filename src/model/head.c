@@ -76,6 +76,7 @@ bool sp_head_fixed_deviation(const sp_head *h) { return !h->config.sampler->lear
 size_t sp_head_rows_apart(const sp_head *h)
 {
     const sp_head_block *b = &h->blocks[0];
+    if (h->on_device) return SIZE_MAX;
     return (b->up.bytes + b->down.bytes) / (MAX_STREAMS * ROW_BYTES);
 }
 

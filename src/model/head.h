@@ -49,7 +49,8 @@ size_t sp_head_bytes(const sp_head *head);
 bool sp_head_fixed_deviation(const sp_head *head);
 bool sp_head_degenerate(const sp_head *head); /* the last step adds no noise */
 
-/* Chains of a step from which on each thread is sooner done with rows of its own than all with shared products. */
+/* Chains of a step from which on each thread is sooner done with rows of its own than all with shared products. A
+ * device takes all rows at once: SIZE_MAX. */
 size_t sp_head_rows_apart(const sp_head *head);
 
 /* max_rows: conditions of one call, a stream. */

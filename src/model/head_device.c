@@ -75,3 +75,11 @@ sp_status sp_head_use_device(sp_head *h, const sp_device_head_ops *device, int n
 
 const sp_device_head *sp_head_on_device(const sp_head *h) { return h->on_device; }
 size_t sp_head_device_bytes(const sp_head *h) { return h->device ? h->device->bytes(h->on_device) : 0; }
+
+sp_status sp_head_device_step(const sp_head *h, sp_device_head_context *context, const sp_chain_rows *rows,
+                              sp_error *err)
+{
+    return h->device->step(context, &(sp_device_chain_step){.n = rows->n, .row = rows->row, .k = rows->k,
+                                                            .state = rows->state, .mean = rows->mean,
+                                                            .deviation = rows->deviation}, err);
+}

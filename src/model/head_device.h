@@ -29,4 +29,8 @@ SP_CHECK sp_status sp_head_use_device(sp_head *head, const sp_device_head_ops *d
 const sp_device_head *sp_head_on_device(const sp_head *head); /* NULL: it is not */
 size_t sp_head_device_bytes(const sp_head *head);             /* of the device's memory */
 
+/* As sp_head_step, for a head on a device and a context of its own there; not by several threads at a time. */
+SP_CHECK sp_status sp_head_device_step(const sp_head *head, sp_device_head_context *context, const sp_chain_rows *rows,
+                                       sp_error *err);
+
 #endif

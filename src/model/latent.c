@@ -178,9 +178,6 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, const sp_late
     sp_latent_context *c = state;
     sp_model model = sp_context_model(c->transformer);
     bool guided = guidance->cfg_scale != 1.0f;
-    if (c->device_head && guidance->by_step)
-        return SP_FAIL(err, SP_EUNSUPPORTED, "device %s: --front path asks for single steps of a chain, which have no "
-                       "form there; use --front mirror or --device cpu", c->latent->device->name);
     c->guidance = *guidance;
     c->n_streams = guided ? MAX_STREAMS : 1;
     return model.ops->begin(model.state, prompt, guided, NULL, err);
@@ -213,10 +210,12 @@ static sp_status condition(void *state, size_t first, size_t n, const float *lat
     return SP_OK;
 }
 
-static void step(void *state, const sp_chain_rows *rows)
+static sp_status step(void *state, const sp_chain_rows *rows, sp_error *err)
 {
     sp_latent_context *c = state;
+    if (c->device_head) return sp_head_device_step(c->latent->head, c->device_head, rows, err);
     sp_head_step(c->head, rows);
+    return SP_OK;
 }
 
 static sp_status chains(void *state, const sp_device_chains *chains, sp_error *err)
@@ -242,7 +241,7 @@ static void project(void *state, size_t n, const float *states, float *tokens)
 sp_latent_model sp_latent_context_model(sp_latent_context *context)
 {
     static const sp_latent_model_ops steps = {begin, condition, step, project, NULL};
-    static const sp_latent_model_ops device = {begin, condition, NULL, project, chains};
+    static const sp_latent_model_ops device = {begin, condition, step, project, chains};
     const sp_latent *l = context->latent;
     const sp_model_config *m = &l->config;
     return (sp_latent_model){context->device_head ? &device : &steps, context, m->latent_dim, m->diffusion.chain.steps,

@@ -5,7 +5,7 @@
  *
  *     SP_TRY(model.ops->begin(model.state, &prompt, &guidance, err));                                // the prefix pass
  *     SP_TRY(model.ops->condition(model.state, first, n, latents, err));                          // one pass: n rows
- *     model.ops->step(model.state, &(sp_chain_rows){.n = m, .row = rows, .k = k, ...});                 // of the head
+ *     SP_TRY(model.ops->step(model.state, &(sp_chain_rows){.n = m, .row = rows, .k = k, ...}, err));    // of the head
  *
  * A token is a vector of dim floats. Given everything before it, it is project(y_n) of the chain
  *
@@ -27,10 +27,10 @@
 typedef struct sp_latent_guidance {
     float cfg_scale;   /* 1: no guidance */
     float temperature; /* multiplies every deviation */
-    bool by_step;      /* steps are asked for one by one: chains does not serve this picture */
 } sp_latent_guidance;
 
-/* One step of the chains of n rows. Threads call step at the same time with scratch of their own. */
+/* One step of the chains of n rows. Threads call step at the same time with scratch of their own, unless rows_apart is
+ * SIZE_MAX. */
 typedef struct sp_chain_rows {
     size_t n;
     const int32_t *row; /* [n] rows of the last condition call: image position first + row */
@@ -48,11 +48,11 @@ typedef struct sp_latent_model_ops {
      * latents[j] as that of first - 1 + j; row j holds the condition of position first + j until the next call. What
      * was stored for these positions and for everything after is replaced. n is at least 1 and at most max_window. */
     sp_status (*condition)(void *state, size_t first, size_t n, const float *latents, sp_error *err);
-    void (*step)(void *state, const sp_chain_rows *rows);
+    sp_status (*step)(void *state, const sp_chain_rows *rows, sp_error *err); /* a device can fail */
     /* tokens [n, dim] of the last states [n, dim]; they may be one array. */
     void (*project)(void *state, size_t n, const float *states, float *tokens);
-    /* Whole chains of rows of the last condition call, on a device; NULL when only step is there. Else step is not
-     * called unless guidance asked for it, and NULL where begin refuses that. */
+    /* Whole chains of rows of the last condition call, on a device; NULL when only step is there. Steps have the same
+     * bits, but chains knows nothing of them: those that are remembered are of chains alone. */
     sp_status (*chains)(void *state, const sp_device_chains *chains, sp_error *err);
 } sp_latent_model_ops;
 
@@ -61,7 +61,7 @@ typedef struct sp_latent_model {
     void *state;
     size_t dim, n_steps, rows, columns;
     size_t rows_apart;    /* with so many chains, and no fewer than threads, each thread steps rows of its own; with
-                           * fewer all threads share each step */
+                           * fewer all threads share each step, as they always do at SIZE_MAX */
     bool fixed_deviation; /* deviations depend on k alone */
     bool degenerate;      /* the last step adds no noise */
 } sp_latent_model;

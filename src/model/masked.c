@@ -262,7 +262,12 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, const sp_late
     return SP_OK;
 }
 
-static void step(void *state, const sp_chain_rows *rows) { sp_head_step(((sp_masked_context *)state)->head, rows); }
+static sp_status step(void *state, const sp_chain_rows *rows, sp_error *err)
+{
+    (void)err;
+    sp_head_step(((sp_masked_context *)state)->head, rows);
+    return SP_OK;
+}
 
 sp_masked_model sp_masked_context_model(sp_masked_context *context)
 {

@@ -5,10 +5,10 @@
  *
  *     SP_TRY(model.ops->begin(model.state, &prompt, &guidance, err));
  *     SP_TRY(model.ops->condition(model.state, &pass, err));                  // one pass over all positions
- *     model.ops->step(model.state, &(sp_chain_rows){.n = m, .row = rows, .k = k, ...});    // rows of pass.positions
+ *     SP_TRY(model.ops->step(model.state, &(sp_chain_rows){.n = m, .row = rows, .k = k, ...}, err));
  *
- * Chains are those of model/latent_model.h, and the token is the last state. Nothing is kept between passes: a token
- * more changes every row, so each conditional costs a pass of its own. */
+ * Rows count in pass.positions. Chains are those of model/latent_model.h, and the token is the last state. Nothing is
+ * kept between passes: a token more changes every row, so each conditional costs a pass of its own. */
 #include <stdbool.h>
 
 #include "model/latent_model.h"
@@ -24,7 +24,7 @@ typedef struct sp_masked_pass {
 typedef struct sp_masked_model_ops {
     sp_status (*begin)(void *state, const sp_model_prompt *prompt, const sp_latent_guidance *guidance, sp_error *err);
     sp_status (*condition)(void *state, const sp_masked_pass *pass, sp_error *err);
-    void (*step)(void *state, const sp_chain_rows *rows);
+    sp_status (*step)(void *state, const sp_chain_rows *rows, sp_error *err);
 } sp_masked_model_ops;
 
 typedef struct sp_masked_model {

@@ -223,6 +223,38 @@ static void move(const variant *v, size_t k, uint32_t pass, const laws *law, pat
     }
 }
 
+/* The laws of a pass step by step, from the states that whole chains went through: of all rows, then of some in another
+ * order. */
+static void check_steps(const reference *r, const variant *v, uint32_t pass, laws found[STEPS][PASSES])
+{
+    static const int32_t rows[2][CHAINS] = {{0, 1, 2, 3, 4}, {3, 1}};
+    sp_device_head *head = open_device(r, STEPS);
+    sp_device_head_context *context = open_context(head);
+    conditions cond = conditions_of(v, 0, CHAINS, pass);
+    SP_TEST_OK(sp_cuda_head_ops.condition(
+        context, &(sp_device_head_conditions){CHAINS, v->n_streams, cond.features, cond.scale, 0.9f}, err));
+    for (size_t k = 0; k < STEPS; k++)
+        for (size_t some = 0; some < 2; some++) {
+            size_t n = some ? 2 : CHAINS, dim = v->dim, size = dim * sizeof(float);
+            laws of;
+            memset(&of, 0xFF, sizeof of);
+            for (size_t j = 0; j < n; j++) {
+                sp_chain_draw draw = draw_of((size_t)rows[some][j], pass);
+                if (k == 0) sp_chain_noise(&draw, SP_DRAW_CHAIN, 0, dim, of.state + j * dim);
+                else memcpy(of.state + j * dim, found[k - 1][pass].state + (size_t)rows[some][j] * dim, size);
+            }
+            sp_device_chain_step step = {n, rows[some], k, of.state, of.mean, of.deviation};
+            SP_TEST_OK(sp_cuda_head_ops.step(context, &step, err));
+            for (size_t j = 0; j < n; j++) {
+                size_t from = (size_t)rows[some][j] * dim;
+                assert_memory_equal(of.mean + j * dim, found[k][pass].mean + from, size);
+                assert_memory_equal(of.deviation + j * dim, found[k][pass].deviation + from, size);
+            }
+        }
+    sp_cuda_head_ops.context_close(context);
+    sp_cuda_head_ops.close(head);
+}
+
 static void check_chains(const variant *v)
 {
     checkpoint c = make(v);
@@ -254,6 +286,7 @@ static void check_chains(const variant *v)
             assert_memory_equal(state, p.state[k], CHAINS * v->dim * sizeof *state);
         }
     }
+    check_steps(&rounded, v, PASSES - 1, found);
     /* Otherwise one of the two ways out of a coupling was not looked at. */
     assert_in_range(met, 1, (PASSES - 1) * STEPS * (CHAINS - 2) - 1);
     close_reference(exact);
@@ -310,6 +343,13 @@ static void refuses(void **state)
     assert_null(head);
     assert_non_null(strstr(error.message, "257"));
     sp_head_device_plan_free(&plan);
+    head = open_device(&r, STEPS);
+    sp_device_head_context *context = open_context(head);
+    static const sp_device_chain_step steps[] = {{.n = 0}, {.n = ROWS + 1}, {.n = 1, .k = STEPS}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        assert_int_equal(sp_cuda_head_ops.step(context, &steps[i], NULL), SP_EBUG);
+    sp_cuda_head_ops.context_close(context);
+    sp_cuda_head_ops.close(head);
     close_reference(r);
     free_checkpoint(&c);
 }

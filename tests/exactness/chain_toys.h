@@ -3,6 +3,8 @@
 /* Causal models of continuous tokens with known denoisers: a token is a mixture of two Gaussians around a centre that
  * follows from the two tokens before it. The chains are run here once more, apart from the code under test, with the
  * library's exp and log. */
+#include <stdatomic.h>
+
 #include "decode/chain.h"
 #include "support.h"
 
@@ -34,6 +36,7 @@ typedef struct toy {
     size_t poison; /* position + 1 whose means are NaN */
     size_t most;   /* rows of a condition call */
     int threads[8]; /* steps by thread */
+    _Atomic long lose; /* step call from now that fails; 0: none */
 } toy;
 
 /* The sampler of the project's own models: times k stop / (n - 1), then one step to the token with terminal noise. */
@@ -140,9 +143,11 @@ static inline sp_status toy_feed(void *state, size_t first, size_t n, const floa
     return SP_OK;
 }
 
-static inline void toy_run_step(void *state, const sp_chain_rows *rows)
+static inline sp_status toy_run_step(void *state, const sp_chain_rows *rows, sp_error *err)
 {
     toy *m = state;
+    if (m->lose && atomic_fetch_sub(&m->lose, 1) == 1)
+        return SP_FAIL(err, SP_EDEVICE, "toy: step %zu is lost", rows->k);
     for (size_t i = 0; i < rows->n; i++) {
         double mean[TOY_DIM], deviation;
         toy_law(m, &m->row[rows->row[i]], rows->k, rows->state + i * m->dim, mean, &deviation);
@@ -152,6 +157,7 @@ static inline void toy_run_step(void *state, const sp_chain_rows *rows)
         }
     }
     m->threads[rows->thread]++;
+    return SP_OK;
 }
 
 /* Not the identity, so that a state in a token's place is seen. */

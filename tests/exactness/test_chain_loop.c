@@ -106,7 +106,7 @@ static void plain_chains_have_the_noise_of_their_position(void **state)
         sp_normals(19, 5, position, SP_DRAW_CHAIN, 0, 2, y);
         for (uint32_t k = 0; k < b.m.n_steps; k++) {
             sp_chain_rows rows = {.n = 1, .row = &row, .k = k, .state = y, .mean = mean, .deviation = deviation};
-            b.model.ops->step(b.model.state, &rows);
+            SP_TEST_OK(b.model.ops->step(b.model.state, &rows, err));
             sp_normals(19, 5, position, SP_DRAW_CHAIN, 64 * (k + 1), 2, noise);
             for (size_t j = 0; j < 2; j++)
                 y[j] = (float)((double)mean[j] + (double)deviation[j] * (double)noise[j]);
@@ -381,6 +381,30 @@ static void models_of_other_sizes(void **state)
     assert_null(d);
 }
 
+/* Wherever a step fails, in whichever thread, the picture ends with what the step said. */
+static void steps_that_fail(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < TRIALS; i++)
+        for (int threads = 0; threads <= 3; threads += 3) {
+            bench b;
+            bench_open(&b, threads, TOY_WINDOW);
+            sp_chain_plan plan = trial_plan(&trials[i], trials[i].rule->needs_drafter ? &b.drafter : NULL, 3);
+            sp_status status = SP_EDEVICE;
+            long failures = -1;
+            for (long calls = 1; status != SP_OK; calls += 1 + threads) {
+                sp_error error = {0};
+                b.m.lose = calls;
+                status = sp_chain_decode(b.decoder, &b.model, &plan, &error);
+                assert_true(status == SP_OK || status == SP_EDEVICE);
+                assert_true((status == SP_OK) == (strstr(error.message, "is lost") == NULL));
+                failures++;
+            }
+            assert_true(failures * (1 + threads) > (long)b.m.n_steps);
+            bench_close(&b);
+        }
+}
+
 static bool stops(void *user, const sp_progress *progress)
 {
     *(size_t *)user = progress->tokens_done;
@@ -415,6 +439,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_same_bits),
                                        cmocka_unit_test(windows_of_what_is_missing),
+                                       cmocka_unit_test(steps_that_fail),
                                        cmocka_unit_test(plain_chains_have_the_noise_of_their_position),
                                        cmocka_unit_test(chains_go_on_from_the_front),
                                        cmocka_unit_test(windows_of_one_are_plain_decoding),

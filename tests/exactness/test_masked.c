@@ -14,6 +14,7 @@ typedef struct toy {
     float condition[POSITIONS][DIM];
     size_t passes;
     size_t poison; /* position + 1 whose means are NaN */
+    bool lost;     /* steps fail */
     int32_t of_row[POSITIONS];
 } toy;
 
@@ -60,14 +61,16 @@ static sp_status condition(void *state, const sp_masked_pass *pass, sp_error *er
     return SP_OK;
 }
 
-static void step(void *state, const sp_chain_rows *rows)
+static sp_status step(void *state, const sp_chain_rows *rows, sp_error *err)
 {
     const toy *t = state;
+    if (t->lost) return SP_FAIL(err, SP_EDEVICE, "toy: lost");
     for (size_t i = 0; i < rows->n; i++) {
         float *mean = rows->mean + i * DIM;
         toy_step(t, rows->k, rows->state + i * DIM, t->condition[rows->row[i]], mean, rows->deviation + i * DIM);
         if (t->poison == (size_t)t->of_row[rows->row[i]] + 1) mean[DIM - 1] = NAN;
     }
+    return SP_OK;
 }
 
 static sp_masked_model model_of(toy *t)
@@ -273,6 +276,17 @@ static void a_drafter_that_is_the_target_changes_nothing(void **state)
     }
 }
 
+static void steps_that_fail(void **state)
+{
+    (void)state;
+    for (int drafting = 0; drafting < 2; drafting++) {
+        toy target = {.pull = 0.5f, .lost = !drafting}, drafter = {.pull = 0.5f, .lost = drafting};
+        outcome found = decode(plan_for(drafting ? "cspd-released" : "ar", 4, 3), &target, &drafter, 3);
+        assert_int_equal(found.status, SP_EDEVICE);
+        assert_non_null(strstr(found.error.message, "lost"));
+    }
+}
+
 static void noise_apart_is_other_noise(void **state)
 {
     (void)state;
@@ -444,6 +458,7 @@ int main(void)
         cmocka_unit_test(released_draws_its_law),
         cmocka_unit_test(a_drafter_that_is_the_target_changes_nothing),
         cmocka_unit_test(noise_apart_is_other_noise),
+        cmocka_unit_test(steps_that_fail),
         cmocka_unit_test(the_schedule_is_that_of_maskgit),
         cmocka_unit_test(every_order_is_as_likely),
         cmocka_unit_test(what_cannot_be_is_refused),

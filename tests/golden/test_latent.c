@@ -197,7 +197,7 @@ static void step(const sp_latent_model *model, size_t position, size_t k, const 
 {
     int32_t row = (int32_t)(position % WINDOW);
     sp_chain_rows rows = {.n = 1, .row = &row, .k = k, .state = y, .mean = mean, .deviation = deviation};
-    model->ops->step(model->state, &rows);
+    SP_TEST_OK(model->ops->step(model->state, &rows, err));
 }
 
 /* A chain of the original sampler, its noise given: the first row is the start. */

@@ -158,7 +158,7 @@ static void probe(const golden *g, const char *kernels)
         for (size_t j = 0; j < n; j++) noise(g, positions[j], 500 + k, state + j * dim);
         sp_chain_rows chain = {.n = n, .row = rows, .k = k, .state = state, .mean = mean, .deviation = deviation,
                                .pool = o.pool};
-        o.model.ops->step(o.model.state, &chain);
+        SP_TEST_OK(o.model.ops->step(o.model.state, &chain, err));
         double largest = 0;
         for (size_t j = 0; j < n * dim; j++) largest = fmax(largest, fabs((double)mean[j]));
         within("means", kernels, worst_of(json_object_get(golden_step, "mean"), mean, n * dim),
@@ -193,7 +193,7 @@ static void draw_pass(const golden *g, const opened *o, size_t pass, float *late
     for (size_t k = 0; k < o->model.n_steps; k++) {
         sp_chain_rows chain = {.n = n, .row = rows, .k = k, .state = state, .mean = mean, .deviation = deviation,
                                .pool = o->pool};
-        o->model.ops->step(o->model.state, &chain);
+        SP_TEST_OK(o->model.ops->step(o->model.state, &chain, err));
         for (size_t j = 0; j < n; j++) {
             noise(g, positions[j], k + 1, e);
             for (size_t d = 0; d < dim; d++) state[j * dim + d] = mean[j * dim + d] + deviation[j * dim + d] * e[d];

@@ -65,6 +65,9 @@ sp_status sp_cuda_fail(sp_error *err, cudaError_t error, const char *what, const
 /* Most threads and registers of a kernel: __launch_bounds__ with the blocks that should share a multiprocessor. */
 #define SP_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 
+/* For measurements of what it brings: whether launches may overlap, as at first they may. */
+void sp_cuda_let_overlap(bool yes);
+
 static inline unsigned sp_blocks(size_t count, size_t each) { return (unsigned)((count + each - 1) / each); }
 
 #if defined(__CUDACC__)

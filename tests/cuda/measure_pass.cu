@@ -179,10 +179,9 @@ static void rule_row(const sp_measure &m, const std::string &name, const char *w
            text("%.1f of %.1f us", t.us - t.model_us, t.us));
 }
 
-static sp_status measure(const sp_measure &m, const shape &s, double rate, sp_device_context *context,
-                         const random_model &model, sp_error *err)
+/* A picture by ar with guidance; starts is kept. */
+static sp_device_picture picture_of(const std::vector<int32_t> &starts)
 {
-    std::vector<int32_t> starts(s.positions, -1);
     sp_device_picture picture = {};
     picture.rule = "ar";
     picture.seed = 1;
@@ -190,27 +189,64 @@ static sp_status measure(const sp_measure &m, const shape &s, double rate, sp_de
     picture.temperature = 1.0f;
     picture.top_p = 1.0f;
     picture.starts = starts.data();
+    return picture;
+}
+
+static sp_status open_loop(const sp_device_model *model, sp_device_context **context, sp_device_loop *loop,
+                           sp_error *err)
+{
     const int32_t last[SP_DEVICE_STREAMS] = {FIRST_ID, FIRST_ID + 1};
-    SP_TRY(sp_cuda_models.follow(context, last, SP_DEVICE_STREAMS, err));
-    sp_device_loop loop = sp_cuda_models.loop(context);
-    timing plain, early, wide;
-    size_t window = m.toy ? 4 : WINDOW, count = std::min(s.positions - WARM_UP, static_cast<size_t>(m.toy ? 8 : 512));
-    SP_TRY(median_passes(m, loop, &picture, 1, count, 3, &plain, err));
+    SP_TRY(sp_cuda_models.context_open(context, model, WINDOW, 0, 1, err));
+    SP_TRY(sp_cuda_models.follow(*context, last, SP_DEVICE_STREAMS, err));
+    *loop = sp_cuda_models.loop(*context);
+    return SP_OK;
+}
+
+static size_t plain_passes(const sp_measure &m, const shape &s)
+{
+    return std::min(s.positions - WARM_UP, static_cast<size_t>(m.toy ? 8 : 512));
+}
+
+static sp_status measure(const sp_measure &m, const shape &s, double rate, const sp_device_model *on_device,
+                         sp_device_context **context, const random_model &model, timing *plain, sp_error *err)
+{
+    std::vector<int32_t> starts(s.positions, -1);
+    sp_device_picture picture = picture_of(starts);
+    sp_device_loop loop;
+    timing early, wide;
+    size_t window = m.toy ? 4 : WINDOW, count = plain_passes(m, s);
+    SP_TRY(open_loop(on_device, context, &loop, err));
+    SP_TRY(median_passes(m, loop, &picture, 1, count, 3, plain, err));
     SP_TRY(median_passes(m, loop, &picture, 1, WIDE_PASSES, 15, &early, err));
     picture.rule = "pathwise";
     SP_TRY(median_passes(m, loop, &picture, window, WIDE_PASSES, 15, &wide, err));
     double keys = 4.0 * static_cast<double>(SP_DEVICE_STREAMS * s.heads * s.head_dim * s.blocks) *
-                  (static_cast<double>(s.prefix) + plain.first);
+                  (static_cast<double>(s.prefix) + plain->first);
     double bytes = model.matrix_bytes + keys, floor_us = 1e-3 * bytes / rate;
     std::string name = s.name;
-    sp_row(m, name + ": plain pass with guidance, its bytes over the memory's rate", s.share, 100 * floor_us / plain.us,
-           "%", text("%.2f GB, %.2f ms at %.0f GB/s", 1e-9 * bytes, 1e-3 * floor_us, rate));
-    sp_row(m, name + ": plain decoding", sp_no_goal, 1e-3 * plain.us, "ms a token",
+    sp_row(m, name + ": plain pass with guidance, its bytes over the memory's rate", s.share,
+           100 * floor_us / plain->us, "%", text("%.2f GB, %.2f ms at %.0f GB/s", 1e-9 * bytes, 1e-3 * floor_us, rate));
+    sp_row(m, name + ": plain decoding", sp_no_goal, 1e-3 * plain->us, "ms a token",
            text("%zu tokens of a picture, median of 3", count));
     sp_row(m, name + text(": pass over %zu positions against one", window), s.wide, wide.us / early.us, "times",
            text("%.3f and %.3f ms", 1e-3 * wide.us, 1e-3 * early.us));
-    rule_row(m, name, "a plain pass", plain);
+    rule_row(m, name, "a plain pass", *plain);
     rule_row(m, name, "a pass over many", wide);
+    return SP_OK;
+}
+
+/* What it brings that a launch overlaps the one before. */
+static sp_status measure_apart(const sp_measure &m, const shape &s, const sp_device_model *on_device,
+                               sp_device_context **context, timing plain, sp_error *err)
+{
+    std::vector<int32_t> starts(s.positions, -1);
+    sp_device_picture picture = picture_of(starts);
+    sp_device_loop loop;
+    timing apart;
+    SP_TRY(open_loop(on_device, context, &loop, err));
+    SP_TRY(median_passes(m, loop, &picture, 1, plain_passes(m, s), 1, &apart, err));
+    sp_row(m, std::string(s.name) + ": plain decoding, launches that do not overlap", sp_no_goal,
+           apart.us / plain.us, "times", text("%.3f and %.3f ms a token", 1e-3 * apart.us, 1e-3 * plain.us));
     return SP_OK;
 }
 
@@ -218,13 +254,16 @@ static sp_status measure_model(const sp_measure &m, const shape &s, double rate,
 {
     random_model model(s);
     sp_device_model *on_device;
-    sp_device_context *context = NULL;
+    sp_device_context *contexts[2] = {NULL, NULL};
+    timing plain;
     SP_TRY(sp_cuda_models.open(&on_device, 0, &model.plan, err));
-    sp_status status = sp_cuda_models.context_open(&context, on_device, WINDOW, 0, 1, err);
+    sp_status status = measure(m, s, rate, on_device, &contexts[0], model, &plain, err);
     if (status == SP_OK) {
-        status = measure(m, s, rate, context, model, err);
-        sp_cuda_models.context_close(context);
+        sp_cuda_let_overlap(false); /* graphs are captured as they are to run */
+        status = measure_apart(m, s, on_device, &contexts[1], plain, err);
+        sp_cuda_let_overlap(true);
     }
+    for (sp_device_context *context : contexts) sp_cuda_models.context_close(context);
     sp_cuda_models.close(on_device);
     return status;
 }

@@ -13,9 +13,7 @@
  * in ascending parts, which are added in ascending order. So an output's sum has one order, whatever the rows.
  * Weights are the left operand, so that few rows waste few columns of the tensor cores. Everything of one chain (its
  * norms, its last layer, its law and its draws) is one block's. */
-#include "kernels/cuda/head.cuh"
-
-#include "acceptance/chain_arithmetic.h"
+#include "kernels/cuda/chain.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / SP_WARP, TILE = 16, ROWS = 32, ROW_TILES = ROWS / 8 };
 enum { PART_STRIDE = TILE + 4 }; /* floats of a row in shared memory: no two lanes of a store share a bank */
@@ -196,119 +194,8 @@ __device__ static void down(const sp_cuda_head &a, int index, float *shared)
                });
 }
 
-/* ---- a chain, one block's ---- */
-
-/* Shared memory of a chain. */
-struct chain_memory {
-    double xi[SP_MAX_LATENT], delta[SP_MAX_LATENT], factor;
-    int met;
-    float part[WARPS];
-    float y[SP_MAX_LATENT];
-    float out[4 * SP_MAX_LATENT]; /* [streams, outputs] */
-    float u[1];                   /* [streams, width] */
-};
-
-/* Number i of the noise that starts at this draw. */
-__device__ static float noise_at(const sp_chain_draw &draw, sp_draw_purpose purpose, uint32_t first, int i)
-{
-    float four[4];
-    sp_normals(draw.seed, draw.image, draw.position, purpose, first + (uint32_t)i / 4, 4, four);
-    return i % 4 == 0 ? four[0] : i % 4 == 1 ? four[1] : i % 4 == 2 ? four[2] : four[3];
-}
-
-/* One step of one chain; a thread has one number of it. */
-struct number {
-    int i; /* dim or more: none */
-    float mean, deviation, noise, state;
-};
-
-/* As couple in acceptance/chain_mirror.c. */
-__device__ static void couple(const sp_cuda_head &a, const sp_chain_draw &draw, int k, size_t at, chain_memory *shared,
-                              number *x)
-{
-    bool mine = x->i < a.dim;
-    float state = mine ? a.path[0][at] : 0.0f, mean = mine ? a.path[1][at] : 0.0f;
-    float deviation = mine ? a.path[2][at] : 1.0f, noise = mine ? a.path[3][at] : 0.0f;
-    bool differs = mine && __float_as_uint(deviation) != __float_as_uint(x->deviation);
-    bool degenerate = __syncthreads_or(mine && (!(deviation > 0.0f) || !(x->deviation > 0.0f)));
-    bool unequal = __syncthreads_or(differs);
-    x->noise = noise;
-    if (degenerate) {
-        x->state = sp_chain_move(x->mean, x->deviation, noise);
-        return;
-    }
-    float excess = 0.0f;
-    if (mine && unequal) excess = noise_at(draw, SP_DRAW_FRESH, sp_chain_fresh_draw(&draw, (size_t)k), x->i);
-    sp_whitened w = sp_whiten(mean, deviation, noise, x->mean, x->deviation, excess);
-    if (mine) {
-        shared->xi[x->i] = w.xi;
-        shared->delta[x->i] = w.delta;
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        double log_u = sp_chain_log_uniform(&draw, SP_DRAW_COUPLE, draw.pass << 10 | (uint32_t)k);
-        shared->met = sp_mirror_meets(log_u, (size_t)a.dim, shared->xi, shared->delta, &shared->factor);
-    }
-    __syncthreads();
-    double z = w.xi + shared->factor * w.delta;
-    x->noise = sp_whitened_noise(w, x->deviation, z);
-    x->state = shared->met ? state : sp_whitened_state(w, x->mean, z);
-}
-
-/* The law of the step from what the last layer gave. */
-__device__ static void gaussian(const sp_cuda_head &a, int j, int k, const float *out, float y, number *x)
-{
-    const sp_device_head_step step = a.step[k];
-    float guided = out[x->i], spread = a.temperature * step.spread;
-    if (a.streams > 1) guided += (a.scale[a.row[j]] - 1.0f) * (guided - out[a.outputs + x->i]);
-    x->mean = step.keep * y + step.weight * guided;
-    if (a.outputs > a.dim) {
-        float f = 0.5f * (out[a.dim + x->i] + 1.0f);
-        spread *= expf(f * step.high + (1.0f - f) * step.low);
-    }
-    x->deviation = spread;
-}
-
-__device__ static sp_chain_draw draw_of(const sp_cuda_head &a, int j)
-{
-    sp_chain_draw draw = {a.seed, a.image, a.position[j], a.pass};
-    return draw;
-}
-
-__device__ static void start_chain(const sp_cuda_head &a, int j)
-{
-    int i = (int)threadIdx.x;
-    if (i < a.dim) a.state[j * a.dim + i] = noise_at(draw_of(a, j), a.purpose, sp_chain_noise_draw(0), i);
-}
-
-/* y_{k+1} of a chain whose law of step k is out. */
-__device__ static void move_chain(const sp_cuda_head &a, int j, int k, chain_memory *shared)
-{
-    sp_chain_draw draw = draw_of(a, j);
-    number x = {(int)threadIdx.x, 0.0f, 1.0f, 0.0f, 0.0f};
-    bool mine = x.i < a.dim;
-    size_t to = (size_t)j * (size_t)a.dim + (size_t)x.i, slot = draw.position % (uint32_t)a.max_rows;
-    size_t at = (slot * (size_t)a.steps + (size_t)k) * (size_t)a.dim + (size_t)x.i;
-    if (mine) gaussian(a, j, k, shared->out, a.state[to], &x);
-    if (j < a.n_coupled) {
-        couple(a, draw, k, at, shared, &x);
-    } else if (mine) {
-        x.noise = noise_at(draw, a.purpose, sp_chain_noise_draw((size_t)k + 1), x.i);
-        x.state = sp_chain_move(x.mean, x.deviation, x.noise);
-    }
-    if (!mine) return;
-    a.state[to] = x.state;
-    a.mean[to] = x.mean;
-    a.deviation[to] = x.deviation;
-    if (!a.remember) return;
-    a.path[0][at] = x.state;
-    a.path[1][at] = x.mean;
-    a.path[2][at] = x.deviation;
-    a.path[3][at] = x.noise;
-}
-
 /* The last layer for both streams of a chain, in float. */
-__device__ static void last_layer(const sp_cuda_head &a, int j, chain_memory *shared)
+__device__ static void last_layer(const sp_cuda_head &a, int j, sp_chain_memory *shared)
 {
     int warp = (int)threadIdx.x / SP_WARP, lane = (int)threadIdx.x % SP_WARP;
     for (int stream = 0; stream < a.streams; stream++)
@@ -328,24 +215,24 @@ __device__ static void last_layer(const sp_cuda_head &a, int j, chain_memory *sh
 }
 
 /* The law of a step, when its chain is moved by somebody else. */
-__device__ static void leave_law(const sp_cuda_head &a, int j, int k, const chain_memory *shared)
+__device__ static void leave_law(const sp_cuda_head &a, int j, int k, const sp_chain_memory *shared)
 {
-    number x = {(int)threadIdx.x, 0.0f, 1.0f, 0.0f, 0.0f};
+    sp_chain_number x = {(int)threadIdx.x, 0.0f, 1.0f, 0.0f, 0.0f};
     if (x.i >= a.dim) return;
     int to = j * a.dim + x.i;
-    gaussian(a, j, k, shared->out, a.state[to], &x);
+    sp_chain_law(a, j, k, shared->out, a.state[to], &x);
     a.mean[to] = x.mean;
     a.deviation[to] = x.deviation;
 }
 
-__device__ static void finish_step(const sp_cuda_head &a, int j, int k, chain_memory *shared)
+__device__ static void finish_step(const sp_cuda_head &a, int j, int k, sp_chain_memory *shared)
 {
     last_layer(a, j, shared);
-    move_chain(a, j, k, shared);
+    sp_move_chain(a, j, k, shared);
 }
 
 /* h = input(y) and s = silu(time + condition) for both streams of a chain. */
-__device__ static void begin_step(const sp_cuda_head &a, int j, int k, chain_memory *shared)
+__device__ static void begin_step(const sp_cuda_head &a, int j, int k, sp_chain_memory *shared)
 {
     __syncthreads();
     if ((int)threadIdx.x < a.dim) shared->y[threadIdx.x] = a.state[j * a.dim + (int)threadIdx.x];
@@ -362,10 +249,10 @@ __device__ static void begin_step(const sp_cuda_head &a, int j, int k, chain_mem
     }
 }
 
-__device__ static void step_chains(const sp_cuda_head &a, int k, chain_memory *shared)
+__device__ static void step_chains(const sp_cuda_head &a, int k, sp_chain_memory *shared)
 {
     for (int j = (int)blockIdx.x; j < a.n; j += (int)gridDim.x) {
-        if (k == 0) start_chain(a, j);
+        if (k == 0) sp_start_chain(a, j);
         else finish_step(a, j, k - 1, shared);
         if (k < a.steps) begin_step(a, j, k, shared);
     }
@@ -397,7 +284,7 @@ __device__ static void run_blocks(const sp_cuda_head &a, float *shared)
 __global__ void SP_BOUNDS(THREADS, 2) run_chains(const sp_cuda_head a)
 {
     SP_SHARED(float, shared);
-    chain_memory *chain = reinterpret_cast<chain_memory *>(shared);
+    sp_chain_memory *chain = reinterpret_cast<sp_chain_memory *>(shared);
     for (int k = 0;; k++) {
         step_chains(a, k, chain);
         if (k == a.steps) break;
@@ -408,7 +295,7 @@ __global__ void SP_BOUNDS(THREADS, 2) run_chains(const sp_cuda_head a)
 __global__ void SP_BOUNDS(THREADS, 2) run_step(const sp_cuda_head a, int k)
 {
     SP_SHARED(float, shared);
-    chain_memory *chain = reinterpret_cast<chain_memory *>(shared);
+    sp_chain_memory *chain = reinterpret_cast<sp_chain_memory *>(shared);
     for (int j = (int)blockIdx.x; j < a.n; j += (int)gridDim.x) begin_step(a, j, k, chain);
     run_blocks(a, shared);
     for (int j = (int)blockIdx.x; j < a.n; j += (int)gridDim.x) {
@@ -423,7 +310,7 @@ static size_t product_shared(size_t parts) { return WARPS * parts * ROWS * PART_
 
 size_t sp_cuda_chains_shared(const sp_cuda_head *a)
 {
-    size_t chain = sizeof(chain_memory) + 2 * (size_t)a->width * sizeof(float);
+    size_t chain = sizeof(sp_chain_memory) + 2 * (size_t)a->width * sizeof(float);
     return larger(product_shared(a->gated ? 2 : 1), chain);
 }
 

@@ -20,7 +20,7 @@ has() { grep -qF -e "$1" "$2" || fail "no '$1' in $(cat "$2")"; }
 
 listed=$("$check" --list) || fail "--list: $?"
 for part in build-kernels test_cuda_gemm test_cuda_trees measure_pass measure_codec gpu-reference picture batches \
-    pathwise-is-ar render-cpu test_cuda_whole-racecheck test_cuda_head-synccheck; do
+    pathwise-is-ar test_ranks render-cpu test_cuda_whole-racecheck test_cuda_head-synccheck; do
     grep -q "^$part (at most [0-9]* s)" <<< "$listed" || fail "--list has no $part"
 done
 expect 2 "unknown option '--lost'" "$check" --lost
@@ -30,7 +30,7 @@ stand_in nvcc < /dev/null
 expect 5 "no GPU" "$check" --work "$folder/work"
 
 stand_in nvidia-smi <<< 'echo "NVIDIA H100, 580.1"'
-stand_in cc-stand-in <<< 'while [ "$1" != -o ]; do shift; done; touch "$2"'
+stand_in cc-stand-in <<< 'while [ "$1" != -o ]; do shift; done; touch "$2" && chmod +x "$2"'
 stand_in ar <<< 'touch "$2"'
 stand_in compute-sanitizer <<< 'exec "${@: -1}"'
 stand_in python3 <<< '[[ "$*" = *"Janus-Pro-7B=4.9"* ]] && echo "| Python | >= 4 times | 5.00 times | reached |"'
@@ -79,7 +79,7 @@ tables=$folder/work/tables.md
 # Built: 16 tests or more but one; failed: what does not compile, a test plain and under four tools, the codec.
 [[ $(tail -n 1 <<< "$said") =~ ^[0-9]+\ passed,\ 7\ failed$ ]] || fail "$said"
 for line in "not ok build-test_cuda_rows" "not ok test_cuda_conv" "not ok measure_codec" "ok test_cuda_gemm-synccheck" \
-    "ok test_cuda_whole" "ok batch-64-pathwise"; do
+    "ok test_cuda_whole" "ok batch-64-pathwise" "ok test_ranks"; do
     grep -q "^$line " <<< "$said" || fail "no '$line' in $said"
 done
 for line in "| device memory read | | 3000 GB/s | |" "| Janus-Pro-7B: plain decoding |" "| VQ at 700 |" \

@@ -1,38 +1,14 @@
 /* The decode loop on a device against the host's, over the same model: tokens, passes and counts for every rule, start,
- * window and setting; the law of every sequence of the enumerable model; faults and interruption. */
-#include "cuda/automaton.h"
-#include "exactness/enumerable.h"
+ * window and setting; batches; faults and interruption. */
+#include "cuda/automaton_tree.h"
 
 #include "base/arena.h"
 #include "decode/device.h"
 
 static bool all(void) { return getenv("SP_TEST_ALL") != NULL; }
 
-/* The enumerable model: a context is a node of its tree. */
-enum { NODES = 341 };
-
 static const float code_vectors[SP_ENUM_CODES][2] = {{1, 0}, {0.8f, 0.6f}, {-3, 0.5f}, {0.4f, 1}};
 static const int32_t group_of[SP_ENUM_CODES] = {0, 1, 0, 1};
-
-static sp_automaton enumerable(void)
-{
-    static int32_t next[NODES * SP_ENUM_CODES], context_at[SP_ENUM_POSITIONS];
-    static float logits[2 * NODES * SP_ENUM_CODES];
-    int32_t tokens[SP_ENUM_POSITIONS] = {0};
-    size_t context = 0;
-    for (size_t n = 0, width = 1; n < SP_ENUM_POSITIONS; n++, width *= SP_ENUM_CODES)
-        for (size_t node = 0; node < width; node++, context++) {
-            for (size_t i = n, rest = node; i-- > 0; rest /= SP_ENUM_CODES) tokens[i] = (int32_t)(rest % SP_ENUM_CODES);
-            for (size_t v = 0; v < SP_ENUM_CODES; v++) {
-                next[context * SP_ENUM_CODES + v] = (int32_t)(context * SP_ENUM_CODES + v + 1);
-                for (uint32_t s = 0; s < 2; s++)
-                    logits[(s * NODES + context) * SP_ENUM_CODES + v] = sp_enum_logit(tokens, n, (int32_t)v, s);
-            }
-        }
-    assert_int_equal(context, NODES);
-    return (sp_automaton){SP_ENUM_CODES, SP_ENUM_POSITIONS, SP_ENUM_POSITIONS, NODES, 2, next, logits, context_at,
-                          false};
-}
 
 /* A longer picture: the law of a position follows from the token before it. */
 enum { CODES = 30, ROWS = 6, COLUMNS = 8, POSITIONS = ROWS * COLUMNS, WINDOW = 16, CONTEXTS = POSITIONS * CODES };
@@ -138,7 +114,7 @@ static void sequences_are_the_hosts(void **state)
 {
     (void)state;
     both b;
-    open_both(&b, enumerable(), 8);
+    open_both(&b, sp_automaton_tree(), 8);
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
         for (size_t window = 1; window <= 8; window++)
             for (uint64_t seed = 0; seed < (all() ? 1000u : 20u); seed++) {
@@ -182,42 +158,6 @@ static void one_rule_after_another(void **state)
     sp_error why = {0};
     SP_TEST_OK(b.device.loop.ops->begin(b.device.loop.state, 0, &next, err));
     assert_int_equal(b.device.loop.ops->poll(b.device.loop.state, 0, 0, &record, &why), SP_EBUG);
-    close_both(&b);
-}
-
-/* Counts of every sequence against its exact law: |z| < 4, nothing where the law is zero. */
-static void law_of_every_sequence(void **state)
-{
-    (void)state;
-    enum { FEW = 6 };
-    static const struct { const char *rule, *start; size_t window; sp_sampling sampling; } settings[] = {
-        {"pathwise", "left", 4, {0, 0, 2.5f, 0.7f, 0, 1}}, {"pathwise", "uniform", 5, {0, 0, 1, 1, 3, 0.9f}},
-        {"sjd", "uniform", 4, {0, 0, 1, 1, 0, 1}},         {"sjd", "left", 3, {0, 0, 1, 1, 0, 0.8f}},
-        {"coupled", "uniform", 4, {0, 0, 1, 1, 0, 1}},     {"coupled", "left", 5, {0, 0, 2, 1, 3, 1}},
-        {"ar", "left", 1, {0, 0, 1.5f, 1, 3, 0.9f}},       {"pathwise", "above", 3, {0, 0, 1, 1, 0, 0.8f}},
-        {"sjd", "above", 5, {0, 0, 2.5f, 0.7f, 0, 1}},     {"coupled", "uniform", 5, {0, 0, 1, 1.3f, 3, 0.9f}},
-        {"coupled", "left", 2, {0, 0, 1, 1, 0, 0.8f}},     {"sjd", "uniform", 2, {0, 0, 1, 0.8f, 3, 1}}};
-    static double law[SP_ENUM_OUTCOMES];
-    static uint32_t count[SP_ENUM_OUTCOMES];
-    size_t runs = all() ? 200000 : 1000;
-    both b;
-    open_both(&b, enumerable(), 8);
-    for (size_t i = 0; i < (all() ? sizeof settings / sizeof *settings : FEW); i++) {
-        uint32_t outside;
-        memset(count, 0, sizeof count);
-        for (size_t run = 0; run < runs; run++) {
-            sp_decode_plan plan = plan_for(settings[i].rule, settings[i].start, settings[i].window,
-                                           settings[i].sampling, 0x5EED0000u + run);
-            plan.loop = &b.device.loop;
-            SP_TEST_OK(sp_decode(b.there, &b.model, &plan, err));
-            count[sp_enum_outcome(b.there->tokens)]++;
-        }
-        sp_enum_laws(&settings[i].sampling, law);
-        double z = sp_enum_chi_square(law, count, (double)runs, &outside);
-        print_message("%-10s %-8s z %+.2f over %zu runs\n", settings[i].rule, settings[i].start, z, runs);
-        assert_true(fabs(z) < 4);
-        assert_int_equal(outside, 0);
-    }
     close_both(&b);
 }
 
@@ -609,7 +549,7 @@ int main(void)
         cmocka_unit_test(one_rule_after_another), cmocka_unit_test(together_as_alone),
         cmocka_unit_test(empty_places), cmocka_unit_test(what_cannot_be_shared),
         cmocka_unit_test(one_of_many_breaks), cmocka_unit_test(lost_with_many),
-        cmocka_unit_test(law_of_every_sequence), cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
+        cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
         cmocka_unit_test(lost_device), cmocka_unit_test(lost_while_opening),
         cmocka_unit_test(no_allocation_in_the_loop),
         cmocka_unit_test(the_host_does_the_rest)};

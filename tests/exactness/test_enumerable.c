@@ -1,31 +1,15 @@
 /* Rules ar and pathwise through the production loop: counts against the exact law of every sequence (|z| < 4), token
  * identity with ar, invariants of the loop; and wrong variants that these tests must catch. */
-#include "trial.h"
+#include "settings.h"
 
 #include "base/arena.h"
-
-static const setting settings[] = {
-    {"ar", "ar", "uniform", 1, 1, 1, 0, 1},
-    {"ar guided", "ar", "uniform", 1, 2.5f, 1, 0, 1},
-    {"ar top-k 3", "ar", "uniform", 1, 1, 0.8f, 3, 1},
-    {"ar top-p", "ar", "uniform", 1, 1, 1, 0, 0.8f},
-    {"ar both", "ar", "uniform", 1, 1, 1.3f, 3, 0.9f},
-    {"pathwise uniform 4", "pathwise", "uniform", 4, 1, 1, 0, 1},
-    {"pathwise left 5", "pathwise", "left", 5, 1, 1, 0, 1},
-    {"pathwise above 3", "pathwise", "above", 3, 1, 1, 0, 1},
-    {"pathwise 2", "pathwise", "left", 2, 1, 1, 0, 1},
-    {"pathwise auto", "pathwise", "left", 0, 1, 1, 0, 1},
-    {"pathwise guided", "pathwise", "uniform", 4, 2.5f, 0.7f, 0, 1},
-    {"pathwise top-k 3", "pathwise", "left", 4, 1, 1, 3, 1},
-    {"pathwise both", "pathwise", "left", 5, 1.5f, 1, 3, 0.9f},
-};
 
 static void law_of_every_sequence(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        outcome o = measure(&settings[i], NULL, runs());
-        print_message("%-20s z %+.2f over %zu runs\n", settings[i].name, o.z, runs());
+    for (size_t i = 0; i < RACE_SETTINGS; i++) {
+        outcome o = measure(&race_settings[i], NULL, runs());
+        print_message("%-20s z %+.2f over %zu runs\n", race_settings[i].name, o.z, runs());
         assert_true(fabs(o.z) < 4);
         assert_int_equal(o.outside, 0);
         assert_int_equal(o.other_tokens, 0);
@@ -161,9 +145,9 @@ static size_t branched(const sp_model *model, size_t branches, size_t *passes)
     *passes = 0;
     SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), ROOM, err));
     SP_TEST_OK(sp_decoder_open(&plain, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), ROOM, err));
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+    for (size_t i = 0; i < RACE_SETTINGS; i++)
         for (uint64_t seed = 0; seed < 1000; seed++) {
-            sp_decode_plan plan = plan_of(&settings[i], sp_accept_find("pathwise"), seed);
+            sp_decode_plan plan = plan_of(&race_settings[i], sp_accept_find("pathwise"), seed);
             if (plan.window == 0) plan.window = 3;
             plan.branches = branches;
             if (seed % 10 == 0) plan.sampling.temperature = 0;
@@ -215,8 +199,8 @@ static void no_allocation_in_the_loop(void **state)
     SP_TEST_OK(sp_decoder_open(&decoder, SP_ENUM_CODES, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
     sp_alloc_hook(no_memory);
     for (const sp_accept_ops *const *rule = sp_accept_all(); *rule; rule++)
-        for (size_t i = 0; i < sizeof settings / sizeof *settings && is_here(*rule); i++) {
-            sp_decode_plan plan = plan_of_any(*rule, &settings[i], i);
+        for (size_t i = 0; i < RACE_SETTINGS && is_here(*rule); i++) {
+            sp_decode_plan plan = plan_of_any(*rule, &race_settings[i], i);
             SP_TEST_OK(sp_decode(decoder, &model, &plan, err));
         }
     sp_alloc_hook(NULL);

@@ -1,8 +1,7 @@
 /* Rule gsd through the production loop: group size 1 is sjd token for token; the first two tokens have the law that
  * docs/rules/gsd.md derives, for static groups and for groups by rank; wrong variants are caught; and its law is not
  * the model's, which is why it is called relaxed. */
-#include "pairs.h"
-#include "trial.h"
+#include "group_trials.h"
 
 #include "acceptance/groups.h"
 #include "acceptance/verify.h"
@@ -78,51 +77,13 @@ static void closed_form(void **state)
 static void group_of_one_is_sjd(void **state)
 {
     (void)state;
-    static const setting settings[] = {
-        {"uniform 4", "gsd", "uniform", 4, 1, 1, 0, 1}, {"left 5", "gsd", "left", 5, 2.5f, 0.7f, 0, 1},
-        {"top-k", "gsd", "uniform", 3, 1, 1, 3, 1}, {"greedy", "gsd", "uniform", 3, 1, 0, 0, 1}};
-    sp_enumerable model_state = {0};
-    sp_model model = sp_enum_model(&model_state);
-    sp_decoder *a = NULL, *b = NULL;
-    SP_TEST_OK(sp_decoder_open(&a, V, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
-    SP_TEST_OK(sp_decoder_open(&b, V, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        for (uint64_t seed = 0; seed < 3000; seed++) {
-            sp_decode_plan plan = plan_of(&settings[i], NULL, seed);
-            plan.relaxation = (sp_relaxation){&codes[0][0], 2, 1, 1, 4, seed % 2 ? group_of : NULL};
-            SP_TEST_OK(sp_decode(a, &model, &plan, err));
-            plan.rule = sp_accept_find("sjd");
-            SP_TEST_OK(sp_decode(b, &model, &plan, err));
-            assert_memory_equal(a->tokens, b->tokens, SP_ENUM_POSITIONS * sizeof *a->tokens);
-            assert_int_equal(a->passes, b->passes);
-            assert_true(a->deviation == 0);
-        }
-    sp_decoder_close(a);
-    sp_decoder_close(b);
+    try_groups_of_one(NULL, 3000);
 }
 
-/* No token outside top-k comes in on the probability of those inside. */
 static void sets_are_kept(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof groupings / sizeof *groupings; i++) {
-        sp_enumerable model_state = {0};
-        sp_model model = sp_enum_model(&model_state);
-        sp_decoder *d = NULL;
-        SP_TEST_OK(sp_decoder_open(&d, V, 1, SP_ENUM_POSITIONS, sp_ops_find("auto"), 8, err));
-        for (uint64_t seed = 0; seed < 5000; seed++) {
-            static const setting s = {"gsd", "gsd", "uniform", 4, 1, 1, 2, 1};
-            sp_decode_plan plan = plan_of(&s, NULL, seed);
-            plan.relaxation = groupings[i].relaxation;
-            SP_TEST_OK(sp_decode(d, &model, &plan, err));
-            for (size_t position = 0; position < SP_ENUM_POSITIONS; position++) {
-                double law[V];
-                sp_enum_law(d->tokens, position, &plan.sampling, law);
-                assert_true(law[d->tokens[position]] > 0);
-            }
-        }
-        sp_decoder_close(d);
-    }
+    try_sets(NULL, 5000);
 }
 
 /* The parts of the group test, to put together wrongly. */

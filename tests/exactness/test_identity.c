@@ -1,19 +1,15 @@
 /* pathwise draws the picture of ar, token for token and byte for byte, whatever the window, the start and the threads;
- * and the same seed gives the same bytes over runs, sessions and orders. On the sample model and its prompt lists. */
-#include "support.h"
+ * and the same seed gives the same bytes over runs, sessions and orders. On the sample model and its prompt lists, or
+ * the model of engine_trial.h. */
+#include "engine_trial.h"
+
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "io/image.h"
 #include "kernels/kernels.h"
-#include "specular.h"
 
 static bool all(void) { return getenv("SP_TEST_ALL") != NULL; }
-
-static const char *model_folder(void)
-{
-    const char *folder = getenv("SP_TEST_MODEL");
-    return folder ? folder : SP_SOURCE_DIR "/samples/emoji";
-}
 
 typedef struct drawn {
     int32_t *tokens;
@@ -71,14 +67,14 @@ static size_t prompts(char out[MAX_PROMPTS][LINE])
     return n;
 }
 
+/* A device has kernels and arithmetic of its own. */
 static sp_engine *engine(int threads, const char *kernels, const char *dtype)
 {
     sp_engine *e = NULL;
-    sp_engine_options options = sp_engine_defaults();
-    options.model = model_folder();
+    sp_engine_options options = sp_trial_options();
     options.threads = threads;
-    options.kernels = kernels;
-    options.dtype = dtype;
+    options.kernels = sp_trial_device() ? "auto" : kernels;
+    options.dtype = sp_trial_device() ? "auto" : dtype;
     SP_TEST_OK(sp_engine_open(&e, &options, err));
     return e;
 }
@@ -94,7 +90,7 @@ static void pathwise_is_ar(void **state)
     for (size_t t = 0; t < 2; t++) SP_TEST_OK(sp_session_open(&sessions[t], engines[t], err));
     for (size_t i = 0; i < n; i++) {
         sp_request request = sp_request_defaults(engines[0]);
-        request.prompt = lines[i];
+        request.prompt = sp_trial_prompt(engines[0], lines[i]);
         request.seed = 1000 + i;
         request.method = "ar";
         drawn plain = draw(sessions[i % 2], &request);
@@ -129,14 +125,15 @@ static void every_setting(void **state)
         {1, 1, 0, 1}, {5, 1.2f, 40, 1}, {3, 0.7f, 0, 0.9f}, {2, 1, 100, 0.95f}, {3, 0, 0, 1}, {3, 1, 1, 1}};
     for (const char *const *kernels = sp_kernel_names(); *kernels; kernels++)
         for (int bf16 = 0; bf16 < 2; bf16++) {
-            if (strcmp(*kernels, "ref") == 0 && !all()) continue;
+            bool first = kernels == sp_kernel_names() && !bf16;
+            if (sp_trial_device() ? !first : strcmp(*kernels, "ref") == 0 && !all()) continue;
             sp_engine *e = engine(2, *kernels, bf16 ? "bf16" : "f32");
             sp_session *s;
             SP_TEST_OK(sp_session_open(&s, e, err));
             drawn greedy = {0};
             for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
                 sp_request r = sp_request_defaults(e);
-                r.prompt = "red heart";
+                r.prompt = sp_trial_prompt(e, "red heart");
                 r.seed = i;
                 r.cfg_scale = settings[i].cfg_scale;
                 r.temperature = settings[i].temperature;
@@ -160,6 +157,13 @@ static void every_setting(void **state)
         }
 }
 
+static bool has_drafter(const sp_engine *e)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/drafter", sp_engine_info(e).path);
+    return access(path, F_OK) == 0;
+}
+
 /* At temperature 0 every method gives the tokens of ar; lantern only when no neighbour counts. */
 static void greedy_is_ar(void **state)
 {
@@ -170,13 +174,14 @@ static void greedy_is_ar(void **state)
     static const char *const prompts[] = {"red heart", "cat face", "a blue car on a yellow background"};
     for (size_t i = 0; i < (all() ? 3 : 1); i++) {
         sp_request r = sp_request_defaults(e);
-        r.prompt = prompts[i];
+        r.prompt = sp_trial_prompt(e, prompts[i]);
         r.pixels = false;
         r.temperature = 0;
         r.method = "ar";
         r.lantern_k = 0;
         drawn plain = draw(s, &r);
-        for (const sp_method *method = sp_methods(); method->name && !method->continuous; method++)
+        for (const sp_method *method = sp_methods(); method->name && !method->continuous; method++) {
+            if (method->needs_drafter && !has_drafter(e)) continue;
             for (int window = 0; window <= (all() ? 32 : 16); window += 16)
                 for (const char *const *start = sp_draft_inits(); *start; start++) {
                     r.method = method->name;
@@ -187,6 +192,7 @@ static void greedy_is_ar(void **state)
                     assert_same(&plain, &fast);
                     release(&fast);
                 }
+        }
         release(&plain);
     }
     sp_session_close(s);
@@ -204,12 +210,12 @@ static void no_memory_of_the_past(void **state)
     sp_request r = sp_request_defaults(e);
     drawn first[4], second[4];
     for (uint32_t i = 0; i < 4; i++) {
-        r.prompt = i % 2 ? "cat face" : "blue heart on yellow background";
+        r.prompt = sp_trial_prompt(e, i % 2 ? "cat face" : "blue heart on yellow background");
         r.image = i;
         first[i] = draw(a, &r);
     }
     for (uint32_t i = 4; i-- > 0;) {
-        r.prompt = i % 2 ? "cat face" : "blue heart on yellow background";
+        r.prompt = sp_trial_prompt(e, i % 2 ? "cat face" : "blue heart on yellow background");
         r.image = i;
         second[i] = draw(b, &r);
         assert_same(&first[i], &second[i]);

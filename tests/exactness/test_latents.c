@@ -1,13 +1,13 @@
-/* On the sample model of continuous tokens, or the one that SP_TEST_LATENT_MODEL names: pictures of the exact methods
+/* On the sample model of continuous tokens, or the one that SP_TEST_LATENT_MODEL names, on the processor or the device
+ * that SP_TEST_DEVICE names: pictures of the exact methods
  * against those of ar by two-sample Kolmogorov-Smirnov, of every number of every position and of random projections of
  * the whole picture; and the same bits whatever the threads and windows of one.
  *
  * Laws take thousands of pictures, so they are compared with SP_TEST_ALL only; SP_TEST_PICTURES says how many. */
+#include "engine_trial.h"
 #include "kolmogorov_smirnov.h"
 
 #include <unistd.h>
-
-#include "specular.h"
 
 /* FEWEST_APART: 100 pictures of guidance 1 and 1.5 have a distance of 2 where 2.7 is the limit; it grows with the
  * square root of their number. */
@@ -32,7 +32,7 @@ typedef struct setup {
 
 static void open_model(setup *s, int threads)
 {
-    sp_engine_options options = sp_engine_defaults();
+    sp_engine_options options = sp_trial_options();
     options.model = folder();
     options.threads = threads;
     SP_TEST_OK(sp_engine_open(&s->engine, &options, err));

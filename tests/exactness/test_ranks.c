@@ -1,16 +1,18 @@
-/* On the sample model: the tokens of an exact rule have uniform ranks under the model's law given the tokens before
- * them (probability integral transform, ties broken at random), pooled over positions and pictures; those of a relaxed
- * rule have not. Kolmogorov-Smirnov. */
-#include "support.h"
-
-#include "specular.h"
+/* On the sample model, or that of engine_trial.h: the tokens of an exact rule have uniform ranks under the model's law
+ * given the tokens before them (probability integral transform, ties broken at random), pooled over positions and
+ * pictures; those of a relaxed rule have not. Kolmogorov-Smirnov. SP_TEST_PICTURES says how many pictures. */
+#include "engine_trial.h"
 
 enum { MAX_TOKENS = 256 * 400 };
 
 /* P(sqrt(n) D > 1.95) = 0.001. */
 static const double LIMIT = 1.95;
 
-static size_t pictures(void) { return getenv("SP_TEST_ALL") ? 400 : 8; }
+static size_t pictures(void)
+{
+    const char *said = getenv("SP_TEST_PICTURES");
+    return said ? strtoul(said, NULL, 10) : getenv("SP_TEST_ALL") ? 400 : 8;
+}
 
 static int compare(const void *a, const void *b)
 {
@@ -29,15 +31,14 @@ static double distance(const char *method, int window, int tree, int group_size,
     *passes = 0;
     sp_engine *engine = NULL;
     sp_session *session = NULL;
-    sp_engine_options options = sp_engine_defaults();
-    options.model = SP_SOURCE_DIR "/samples/emoji";
+    sp_engine_options options = sp_trial_options();
     options.threads = 1;
     SP_TEST_OK(sp_engine_open(&engine, &options, err));
     SP_TEST_OK(sp_session_open(&session, engine, err));
     for (size_t i = 0; i < pictures(); i++) {
         const sp_result *result;
         sp_request request = sp_request_defaults(engine);
-        request.prompt = prompts[i % 4];
+        request.prompt = sp_trial_prompt(engine, prompts[i % 4]);
         request.temperature = 1;
         request.seed = 77000 + i;
         request.method = method;

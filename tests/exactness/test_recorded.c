@@ -1,48 +1,21 @@
 /* Rules sjd and coupled, which record the laws of their drafts, through the production loop: counts against the exact
  * law of every sequence (|z| < 4). And every way known to get such a rule wrong, each of which must be caught. */
-#include "trial.h"
+#include "settings.h"
 
 #include "acceptance/verify.h"
 #include "base/arena.h"
 
-static const setting settings[] = {
-    {"sjd uniform 4", "sjd", "uniform", 4, 1, 1, 0, 1},
-    {"sjd left 5", "sjd", "left", 5, 1, 1, 0, 1},
-    {"sjd above 3", "sjd", "above", 3, 1, 1, 0, 1},
-    {"sjd 2", "sjd", "uniform", 2, 1, 1, 0, 1},
-    {"sjd 1", "sjd", "left", 1, 1, 1, 0, 1},
-    {"sjd auto", "sjd", "left", 0, 1, 1, 0, 1},
-    {"sjd guided", "sjd", "uniform", 4, 2.5f, 0.7f, 0, 1},
-    {"sjd top-k 3", "sjd", "uniform", 4, 1, 1, 3, 1},
-    {"sjd top-p", "sjd", "left", 4, 1, 0.6f, 0, 0.8f},
-    {"coupled uniform 4", "coupled", "uniform", 4, 1, 1, 0, 1},
-    {"coupled left 5", "coupled", "left", 5, 1, 1, 0, 1},
-    {"coupled above 3", "coupled", "above", 3, 1, 1, 0, 1},
-    {"coupled 2", "coupled", "left", 2, 1, 1, 0, 1},
-    {"coupled 1", "coupled", "left", 1, 1, 1, 0, 1},
-    {"coupled auto", "coupled", "uniform", 0, 1, 1, 0, 1},
-    {"coupled guided", "coupled", "uniform", 4, 2.5f, 0.7f, 0, 1},
-    {"coupled top-k 3", "coupled", "left", 5, 1, 0.8f, 3, 1},
-    {"coupled both", "coupled", "uniform", 5, 1.5f, 1, 3, 0.9f},
-    {"coupled 4, 2 guesses", "coupled", "uniform", 4, 1, 1, 0, 1, 2},
-    {"coupled 5, 3 guesses", "coupled", "left", 5, 1, 1, 0, 1, 3},
-    {"coupled 3, 4 guesses", "coupled", "uniform", 3, 1, 0.6f, 0, 1, 4},
-    {"coupled 2, 4 guesses", "coupled", "left", 2, 2.5f, 1, 0, 1, 4},
-    {"guesses within top-k", "coupled", "uniform", 5, 1, 1, 3, 0.9f, 3},
-    {"guesses auto", "coupled", "uniform", 0, 1, 1, 0, 1, 3},
-};
-
 static void law_of_every_sequence(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        outcome o = measure(&settings[i], NULL, runs());
-        print_message("%-22s z %+.1f, outside %u\n", settings[i].name, o.z, o.outside);
+    for (size_t i = 0; i < RECORDED_SETTINGS; i++) {
+        outcome o = measure(&recorded_settings[i], NULL, runs());
+        print_message("%-22s z %+.1f, outside %u\n", recorded_settings[i].name, o.z, o.outside);
         assert_true(fabs(o.z) < 4);
         assert_int_equal(o.outside, 0);
         assert_int_equal(o.idle, 0);
         /* The pacer did choose. */
-        if (settings[i].window == 0) assert_true(o.windows & (o.windows - 1));
+        if (recorded_settings[i].window == 0) assert_true(o.windows & (o.windows - 1));
     }
 }
 

@@ -1,8 +1,6 @@
 /* Teacher-forced scores and the encoder's features, on the sample model. The rank of a token under the law it was
  * drawn from is uniform: a Kolmogorov-Smirnov test says so for plain decoding, and says no for other laws. */
-#include "support.h"
-
-#include "specular.h"
+#include "engine_trial.h"
 
 enum { PICTURES = 6, TOKENS = 256, N = PICTURES * TOKENS };
 
@@ -15,9 +13,7 @@ static sp_session *session;
 static int enter(void **state)
 {
     (void)state;
-    const char *folder = getenv("SP_TEST_MODEL");
-    sp_engine_options options = sp_engine_defaults();
-    options.model = folder ? folder : SP_SOURCE_DIR "/samples/emoji";
+    sp_engine_options options = sp_trial_options();
     SP_TEST_OK(sp_engine_open(&engine, &options, err));
     SP_TEST_OK(sp_session_open(&session, engine, err));
     return 0;

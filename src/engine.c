@@ -90,7 +90,6 @@ static bool stored_bf16(const sp_engine *e)
 static const char *unfit(const sp_engine *e, const char *dtype)
 {
     if (e->config.masked) return "it draws tokens in any order";
-    if (!stored_bf16(e)) return "its weights are not bf16";
     return strcmp(dtype, "f32") == 0 ? "the arithmetic there is bf16" : NULL;
 }
 
@@ -123,23 +122,14 @@ static sp_status choose_device(sp_engine *e, const sp_engine_options *o, sp_erro
     return SP_OK;
 }
 
-/* bf16 arithmetic where the weights are bf16 and it is faster, which is where there are tiles for it. */
+/* auto is bf16 arithmetic where a device has no other, and where the weights are bf16 and it is faster, which is where
+ * there are tiles for it. */
 static sp_status choose_dtype(sp_engine *e, const char *dtype, sp_error *err)
 {
-    bool stored = stored_bf16(e);
-    if (strcmp(dtype, "auto") == 0) {
-        e->bf16 = stored && (e->device || strcmp(e->ops->name, "amx") == 0);
-    } else if (strcmp(dtype, "bf16") == 0) {
-        if (!stored)
-            return SP_FAIL(err, SP_EUNSUPPORTED,
-                           "dtype 'bf16': the weights of %s are not bf16; use --dtype f32 or convert them",
-                           e->path);
-        e->bf16 = true;
-    } else if (strcmp(dtype, "f32") == 0) {
-        e->bf16 = false;
-    } else {
-        return SP_FAIL(err, SP_EARG, "dtype '%s': expected auto, f32 or bf16", dtype);
-    }
+    e->bf16 = strcmp(dtype, "bf16") == 0;
+    if (e->bf16 || strcmp(dtype, "f32") == 0) return SP_OK;
+    if (strcmp(dtype, "auto") != 0) return SP_FAIL(err, SP_EARG, "dtype '%s': expected auto, f32 or bf16", dtype);
+    e->bf16 = e->device || (strcmp(e->ops->name, "amx") == 0 && stored_bf16(e));
     return SP_OK;
 }
 

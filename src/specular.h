@@ -54,7 +54,8 @@ const char *sp_exactness_name(sp_exactness exactness); /* "identical", "exact", 
 typedef struct sp_engine_options {
     const char *model;   /* checkpoint folder; borrowed during open */
     const char *device;  /* "auto", "cpu" or "cuda:N" */
-    const char *dtype;   /* "auto", "f32" or "bf16": arithmetic; auto is bf16 where weights and processor have it */
+    const char *dtype;   /* "auto", "f32" or "bf16": arithmetic; auto is bf16 on a device, and where weights and
+                          * processor have it. Matrices stored otherwise are rounded to bf16 */
     const char *kernels; /* "auto" or the name of a back end, see sp_kernel_names */
     const char *drafter; /* folder of the drafting model, loaded by open; NULL: model/drafter, of continuous tokens
                           * model/draft, if it is there, loaded when first needed */

@@ -1,9 +1,8 @@
 #include "kernels/cpu/tiles.h"
 
-#include <string.h>
-
 #include "base/arena.h"
 #include "base/size.h"
+#include "kernels/ref/ref.h"
 
 extern sp_op_pack SP_CPU(pack);
 extern sp_op_pack sp_avx512_pack;
@@ -12,10 +11,7 @@ extern sp_op_pack sp_avx512_pack;
  * 2 inputs, as TDPBF16PS reads it. Padding is zero. Full precision is for the avx512 kernel. */
 bool SP_CPU(pack)(sp_weight *out, const void *weights, sp_dtype dtype, size_t n, size_t k, bool round_rows)
 {
-    if (!round_rows || dtype != SP_BF16) {
-        bool done = sp_avx512_pack(out, weights, dtype, n, k, round_rows);
-        return done;
-    }
+    if (!round_rows) return sp_avx512_pack(out, weights, dtype, n, k, false);
     size_t blocks = (n + 15) / 16, steps = (k + 31) / 32, total;
     *out = (sp_weight){.n = n, .k = k, .dtype = SP_BF16, .round_rows = true};
     if (!sp_size_mul(blocks, steps, &total) || !sp_size_mul(total, SP_TILE_BYTES, &total)) return false;
@@ -25,7 +21,7 @@ bool SP_CPU(pack)(sp_weight *out, const void *weights, sp_dtype dtype, size_t n,
         for (size_t i = 0; i < k; i++) {
             size_t tile = column / 16 * steps + i / 32;
             size_t at = tile * 512 + i % 32 / 2 * 32 + column % 16 * 2 + i % 2;
-            memcpy(&data[at], (const unsigned char *)weights + (column * k + i) * 2, 2);
+            data[at] = sp_load_bf16(weights, dtype, column * k + i);
         }
     }
     out->data = data;

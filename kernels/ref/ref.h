@@ -23,4 +23,13 @@ static inline float sp_load_float(const void *data, sp_dtype dtype, size_t i)
     return dtype == SP_BF16 ? sp_bf16_to_f32(h) : sp_f16_to_f32(h);
 }
 
+/* The same as bf16, to nearest even. */
+static inline uint16_t sp_load_bf16(const void *data, sp_dtype dtype, size_t i)
+{
+    uint16_t h;
+    if (dtype != SP_BF16) return sp_f32_to_bf16(sp_load_float(data, dtype, i));
+    memcpy(&h, (const unsigned char *)data + 2 * i, 2);
+    return h;
+}
+
 #endif

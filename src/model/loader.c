@@ -66,7 +66,7 @@ static size_t element(sp_dtype dtype) { return dtype == SP_F32 ? 4 : 2; }
 static sp_status pack(sp_loader *l, const char *what, const void *data, sp_dtype dtype, size_t n, size_t k,
                       sp_weight *out)
 {
-    if (!l->ops->pack(out, data, dtype, n, k, l->bf16 && dtype == SP_BF16))
+    if (!l->ops->pack(out, data, dtype, n, k, l->bf16))
         return SP_FAIL(l->err, SP_ENOMEM, "%s: no memory for its %zu x %zu weights; close other programs", what, n, k);
     l->packed_bytes += out->bytes;
     l->parameters += n * k;

@@ -13,7 +13,7 @@ typedef struct sp_loader {
     const sp_tensors *tensors;
     const sp_family *family;
     const sp_ops *ops;
-    bool bf16;                       /* weights that are bf16 are for bf16 arithmetic */
+    bool bf16;                       /* weights are for bf16 arithmetic: rounded where they are stored otherwise */
     size_t parameters, packed_bytes; /* loaded so far */
     sp_error *err;
 } sp_loader;

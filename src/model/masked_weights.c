@@ -43,7 +43,7 @@ static sp_status map(const loader *l, const char *prefix, size_t n, size_t k, bo
     SP_TRY(sp_tensors_get(l->tensors, join(prefix, "weight").text, SP_SHAPE2(n, k), &t, l->err));
     SP_TRY(sp_tensor_finite(t, l->err));
     SP_TRY(values(l, join(prefix, "bias").text, SP_SHAPE1(n), to->bias));
-    if (!l->m->ops->pack(&to->weight, t->data, t->dtype, n, k, bf16 && t->dtype == SP_BF16))
+    if (!l->m->ops->pack(&to->weight, t->data, t->dtype, n, k, bf16))
         return SP_FAIL(l->err, SP_ENOMEM, "%s: no memory for its %zu x %zu weights; close other programs", t->name, n,
                        k);
     to->weight.bias = to->bias;

@@ -41,6 +41,11 @@ for k in 2 4; do
     same many/00000$k.png alone-$k.png
     same many-tokens/00000$k.json alone-$k.json
 done
+# Weights stored as f32 are rounded.
+python3 "$tiny/../../cli/widen.py" "$tiny" wide
+"$program" generate -q -m wide --window 1 --device cuda -p 1 -s 5 -o wide.png --tokens wide.json
+same wide.json alone-2.json
+expect 7 "arithmetic there is bf16" "$program" generate -m wide -p 1 -s 5 --device cuda --dtype f32
 python3 -c "
 import json
 assert [(r['line'], r['num_tokens']) for r in json.load(open('many.json'))] == [(k, 64) for k in (1, 2, 3, 4)]"

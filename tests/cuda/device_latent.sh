@@ -40,6 +40,9 @@ draw() {
 draw ar --method ar -t 2
 draw again --method mirror --window 1 -t 1
 draw cspd --method cspd --gamma 3 --prefill 0.75 --cfg-scale 1
+python3 "$here/../cli/widen.py" m wide
+draw wide --method ar -m wide
+same ar.json wide.json
 draw front --method mirror --front path --window 1 -t 2
 draw path --method mirror --front path --window 5 -t 3
 same ar.json again.json

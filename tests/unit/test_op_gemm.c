@@ -1,4 +1,5 @@
 /* pack, gemm, gemm_scratch: every back end against ref, and row invariance bit for bit. */
+#include "kernels/device.h"
 #include "ops.h"
 
 typedef struct shape {
@@ -172,6 +173,40 @@ static void f16_weights(void **state)
     }
 }
 
+/* What is stored otherwise is packed as what it rounds to. */
+static void check_rounded(const sp_ops *ops, const void *stored, sp_dtype dtype, const uint16_t *half, shape s)
+{
+    sp_weight found, expected;
+    assert_true(ops->pack(&found, stored, dtype, s.n, s.k, true));
+    assert_true(ops->pack(&expected, half, SP_BF16, s.n, s.k, true));
+    assert_int_equal(found.bytes, expected.bytes);
+    assert_memory_equal(found.data, expected.data, found.bytes);
+    assert_true(found.round_rows && expected.round_rows);
+    sp_release(found.data);
+    sp_release(expected.data);
+}
+
+static void rounds_weights(void **state)
+{
+    (void)state;
+    static const shape s = {17, 33};
+    enum { COUNT = 17 * 33 };
+    float *weights = sp_test_random(COUNT, 8);
+    uint16_t half[COUNT], narrow[COUNT];
+    weights[0] = 1 + 0x1p-8f; /* halfway, down to even; up to even */
+    weights[1] = -1 - 0x3p-8f;
+    sp_test_bf16(weights, COUNT, half);
+    assert_true(half[0] == 0x3F80 && half[1] == 0xBF82);
+    SP_TEST_EACH_BACKEND(ops) check_rounded(ops, weights, SP_F32, half, s);
+    check_rounded(sp_device_pack_ops(), weights, SP_F32, half, s);
+    for (size_t i = 0; i < COUNT; i++) {
+        narrow[i] = (uint16_t)(0x3C00 + 5 * i); /* f16 from 1 on */
+        half[i] = sp_f32_to_bf16(sp_f16_to_f32(narrow[i]));
+    }
+    SP_TEST_EACH_BACKEND(ops) check_rounded(ops, narrow, SP_F16, half, s);
+    sp_test_free(weights, COUNT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +214,7 @@ int main(void)
         cmocka_unit_test(row_invariant),
         cmocka_unit_test(split_by_row_count_is_caught),
         cmocka_unit_test(f16_weights),
+        cmocka_unit_test(rounds_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

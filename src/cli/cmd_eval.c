@@ -96,6 +96,8 @@ static void conditions(const sp_evaluate *run, char *text, size_t size)
                           run->info.kernels, run->info.threads, sp_number_shortest(request.cfg_scale),
                           sp_number_shortest(request.temperature));
     size_t used = length < 0 ? 0 : (size_t)length;
+    if (run->info.batch_size > 1 && used < size)
+        used += (size_t)snprintf(text + used, size - used, ", %zu pictures together", run->info.batch_size);
     if (request.top_k > 0 && used < size)
         used += (size_t)snprintf(text + used, size - used, ", top-k %d", request.top_k);
     if (request.top_p < 1 && used < size)

@@ -4,7 +4,8 @@
  *
  * settings.json says what the folder is of; journal.jsonl has a record a group (eval/evaluation.h); SETTING/ID.png are
  * the pictures. The settings of a group are drawn one after the other and then scored, so that noise of the machine
- * hits all of them and none is timed beside other work. A group that is not whole is drawn again. */
+ * hits all of them and none is timed beside other work; with batches, those of several groups. A group that is not
+ * whole is drawn again. */
 #include "cli/progress.h"
 #include "cli/settings.h"
 #include "eval/features.h"
@@ -27,7 +28,8 @@ typedef struct sp_evaluate {
     json_t *head;              /* what the folder is of */
     sp_journal *journal;
     sp_progress_view view;
-    sp_evaluate_drawn *drawn;  /* [settings.count] of the group in work */
+    sp_evaluate_drawn *drawn;  /* [info.batch_size, settings.count] of the groups in work */
+    sp_request *requests;      /* [info.batch_size] of one setting of theirs */
     sp_features *features;     /* of --features; else NULL */
     sp_reference reference;    /* of --reference, by the tokenizer's encoder */
     sp_network network;        /* by the network of --features */

@@ -81,9 +81,11 @@ static sp_status set_value(sp_settings *to, const sp_option *option, const char 
     return sp_options_set(own, option, setting->value, err);
 }
 
-/* Only options that a picture is made with, and that have several values to draw a curve of. */
+/* Only options that a picture is made with, and that have several values to draw a curve of. A session's size is not of
+ * a picture. */
 static const sp_option *find_option(const char *name)
 {
+    if (strcmp(name, sp_option_table[SP_OPTION_batch_size].name) == 0) return NULL;
     for (const sp_option *o = sp_option_table; o < sp_option_table + SP_N_OPTIONS; o++) {
         bool kind = o->type == SP_INTEGER || o->type == SP_REAL || o->type == SP_CHOICE;
         bool group = o->group == SP_GROUP_SPEED || o->group == SP_GROUP_SAMPLING;

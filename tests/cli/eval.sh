@@ -98,7 +98,7 @@ case_bad_options() {
     prompts
     expect 2 "eval needs --prompt-file FILE and --output-dir DIR" specular eval -f p.txt
     expect 2 "--methods: 'nonsense' is not a method" evaluate --methods ar,nonsense
-    for value in window window= =3 nothing=1 prompt=x method=ar force=true; do
+    for value in window window= =3 nothing=1 prompt=x method=ar force=true batch-size=2; do
         expect 2 "--sweep: '" evaluate "--sweep=$value"
     done
     expect 2 "--sweep: 'jacobi' is not one of --methods" evaluate --sweep jacobi:window=4

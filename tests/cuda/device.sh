@@ -41,14 +41,43 @@ for k in 2 4; do
     same many/00000$k.png alone-$k.png
     same many-tokens/00000$k.json alone-$k.json
 done
-# Weights stored as f32 are rounded.
-python3 "$tiny/../../cli/widen.py" "$tiny" wide
-"$program" generate -q -m wide --window 1 --device cuda -p 1 -s 5 -o wide.png --tokens wide.json
-same wide.json alone-2.json
-expect 7 "arithmetic there is bf16" "$program" generate -m wide -p 1 -s 5 --device cuda --dtype f32
 python3 -c "
 import json
 assert [(r['line'], r['num_tokens']) for r in json.load(open('many.json'))] == [(k, 64) for k in (1, 2, 3, 4)]"
+
+# The same model with pictures of 16 tokens. Weights stored as f32 are rounded.
+cp -r "$tiny" short
+python3 - <<'END'
+import json
+c = json.load(open("short/config.json"))
+c["codes"]["grid"], c["vq"]["image_size"] = [4, 4], [16, 16]
+json.dump(c, open("short/config.json", "w"))
+END
+python3 "$tiny/../../cli/widen.py" short wide
+short=(-f three.txt -s 4 --device cuda --window 2)
+printf '%s\n' 3 1 2 > three.txt
+"$program" render -q -m short "${short[@]}" --output-dir plain --tokens plain-tokens
+"$program" generate -q -m wide -p 3 -s 4 --device cuda --window 1 -o wide.png --tokens wide.json
+same wide.json plain-tokens/000001.json
+expect 7 "arithmetic there is bf16" "$program" generate -m wide -p 3 -s 4 --device cuda --dtype f32
+
+# An evaluation in batches has the pictures of render; those drawn together share their time, and one that is gone is
+# drawn again.
+study() {
+    "$program" eval -q -m short "${short[@]}" --methods ar,pathwise --batch-size 2 --output-dir study
+    same_pictures study/pathwise plain
+}
+study
+rm study/pathwise/000002.png
+[ -z "${SP_TEST_ALL:-}" ] || study
+python3 - <<'END'
+import json
+records = [json.loads(line) for line in open("study/journal.jsonl")]
+ms = [[setting["latency_ms"]["total"] for setting in record["settings"]] for record in records]
+assert [record["prompt"] for record in records] in ([0, 1, 2], [0, 1, 2, 1]) and ms[0] == ms[1], records
+assert len({tuple(each) for each in ms}) == len(ms) - 1 and ms[0][0] != ms[0][1], ms
+assert all(setting["identical"] == 16 for record in records for setting in record["settings"])
+END
 
 # Lost in the middle of a batch: what the journal names is there, and another run draws the rest.
 if [ -n "${SP_TEST_ALL:-}" ]; then

@@ -9,9 +9,11 @@
  *     SP_TRY(loop.ops->poll(loop.state, at, i, &record, err));  // its i-th pass: the record, NULL until it is there
  *     SP_TRY(loop.ops->finish(loop.state, at, tokens, err));    // waits for what is queued; its tokens so far
  *
- * Each picture stands where its own drafts have brought it. One that has not begun, that is complete, or that had
- * scores which are no numbers takes part in passes and leaves no record; another may begin in its place. All have one
- * rule, and are alike in whether they have guidance and whether they have sets. */
+ * Each picture stands where its own drafts have brought it. One that is complete, or that had scores which are no
+ * numbers, takes part in passes and leaves no record. A pass is for those between begin and finish: it takes
+ * sp_device_together of them, so that it costs less when some places stay empty; another picture may begin in a place
+ * at any time that nothing is queued. All have one rule, and are alike in whether they have guidance and whether they
+ * have sets. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -55,6 +57,25 @@ typedef struct sp_device_loop_ops {
     sp_status (*poll)(void *state, size_t at, size_t index, const sp_device_record **record, sp_error *err);
     sp_status (*finish)(void *state, size_t at, int32_t *tokens, sp_error *err); /* tokens may be NULL */
 } sp_device_loop_ops;
+
+/* Of n places, how many a pass takes when so many pictures are under way: 1, 2, 3, 4, 6, 8, 12, 16, .., since each
+ * number is captured apart. sp_device_step: which of these numbers. */
+enum { SP_DEVICE_STEPS = 32 };
+static inline size_t sp_device_size(size_t step)
+{
+    return step == 0 ? 1 : step % 2 ? (size_t)2 << step / 2 : (size_t)3 << (step / 2 - 1);
+}
+static inline size_t sp_device_step(size_t live)
+{
+    size_t step = 0;
+    while (step + 1 < SP_DEVICE_STEPS && sp_device_size(step) < live) step++;
+    return step;
+}
+static inline size_t sp_device_together(size_t live, size_t n)
+{
+    size_t size = sp_device_size(sp_device_step(live));
+    return size < n ? size : n;
+}
 
 typedef struct sp_device_loop {
     const sp_device_loop_ops *ops;

@@ -15,8 +15,7 @@ struct sp_session_batch {
     occupant *occupants;     /* [capacity] */
     sp_device_place *places; /* [capacity] */
     sp_decoder **own;        /* [capacity - 1] of the places after the first, which has the session's */
-    sp_pacer pacer;
-    size_t paced; /* pictures a pass that the pacer has measured */
+    sp_pacer pacers[SP_DEVICE_STEPS];
 
     sp_session *session; /* of the drawing that is under way, and all below */
     sp_device_loop loop;
@@ -168,10 +167,8 @@ sp_status sp_session_draw_batch(sp_session *s, const sp_request *requests, size_
     b->user = user;
     if (!plan_for(s, &requests[first], &b->loop, &plan)) return SP_FAIL(err, SP_EBUG, "session: not a batch");
     size_t n_places = places_for(b, &b->loop, &plan, n);
-    if (n_places != b->paced) b->pacer = (sp_pacer){0};
-    b->paced = n_places;
     for (size_t i = 0; i < n_places; i++) b->places[i] = (sp_device_place){.decoder = i ? b->own[i - 1] : s->decoder};
-    b->passes = (sp_device_batch){&b->loop, b->places, n_places, s->decoder->max_window, &b->pacer, over, b};
+    b->passes = (sp_device_batch){&b->loop, b->places, n_places, s->decoder->max_window, b->pacers, over, b};
     sp_status status = draw(b, err);
     sp_context_select(s->context, 0);
     return status;

@@ -7,11 +7,14 @@ extern "C" {
 
 struct sp_cuda_loop {
     sp_cuda_model model;
-    sp_cuda_picture picture; /* the first of those that pass together */
-    size_t max_window, max_pictures, max_rows;
+    sp_cuda_picture picture; /* the first of the batch; n_pictures as the last pass took */
+    size_t max_window, max_pictures, max_rows, n_places;
     bool begun;               /* one of them has begun, with this rule */
     sp_cuda_rule rule;        /* of the graphs */
-    cudaGraphExec_t *graphs;  /* [max_window + 1] by rows; NULL: not captured yet */
+    cudaGraphExec_t *graphs;  /* [steps, max_window + 1] by pictures and rows; NULL: not captured yet */
+    bool *live;               /* [max_pictures] between begin and finish */
+    uint32_t *chosen;         /* [max_pictures] the order of the pass, as it goes to the device */
+    bool stale;               /* it is not that of those who live */
     unsigned char *device;    /* everything of the pictures */
     unsigned char *host;      /* records and tokens, where the device writes them */
 };
@@ -50,8 +53,10 @@ static size_t lay_out(sp_cuda_loop *loop, unsigned char *memory)
     size_t used = 0, rows = loop->max_rows, pictures = loop->max_pictures, positions = pictures * p->n_positions;
     size_t codes = p->n_codes, code_dim = loop->model.code_dim;
     sp_cuda_settings *settings;
+    uint32_t *order;
     int32_t *starts, *group_of;
     float *vectors;
+    take(&order, memory, &used, pictures);
     take(&settings, memory, &used, pictures);
     take(&p->state, memory, &used, pictures);
     take(&starts, memory, &used, positions);
@@ -65,6 +70,7 @@ static size_t lay_out(sp_cuda_loop *loop, unsigned char *memory)
     take(&p->rows, memory, &used, rows);
     take(&vectors, memory, &used, codes * code_dim);
     take(&group_of, memory, &used, code_dim ? codes : 0);
+    p->order = order;
     p->settings = settings;
     p->starts = starts;
     p->codes = vectors;
@@ -108,11 +114,19 @@ size_t sp_cuda_loop_bytes(const sp_cuda_model *model, size_t max_window, size_t 
     return lay_out(&loop, NULL);
 }
 
+static size_t n_graphs(const sp_cuda_loop *loop)
+{
+    return (sp_device_step(loop->max_pictures) + 1) * (loop->max_window + 1);
+}
+
 static sp_status allocate(sp_cuda_loop *loop, sp_error *err)
 {
     size_t bytes = lay_out(loop, NULL), host_bytes = lay_out_host(loop, NULL);
-    loop->graphs = static_cast<cudaGraphExec_t *>(sp_alloc(loop->max_window + 1, sizeof *loop->graphs));
-    if (!loop->graphs) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the loop");
+    loop->graphs = static_cast<cudaGraphExec_t *>(sp_alloc(n_graphs(loop), sizeof *loop->graphs));
+    loop->live = static_cast<bool *>(sp_alloc(loop->max_pictures, sizeof *loop->live));
+    loop->chosen = static_cast<uint32_t *>(sp_alloc(loop->max_pictures, sizeof *loop->chosen));
+    if (!loop->graphs || !loop->live || !loop->chosen)
+        return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the loop");
     SP_CUDA(cudaMalloc(&loop->device, bytes), err);
     SP_CUDA(cudaHostAlloc(&loop->host, host_bytes, cudaHostAllocMapped), err);
     lay_out(loop, loop->device);
@@ -141,7 +155,7 @@ sp_status sp_cuda_loop_open(sp_cuda_loop **out, const sp_cuda_model *model, size
 
 static void drop_graphs(sp_cuda_loop *loop)
 {
-    for (size_t n = 0; loop->graphs && n <= loop->max_window; n++) {
+    for (size_t n = 0; loop->graphs && n < n_graphs(loop); n++) {
         if (loop->graphs[n]) cudaGraphExecDestroy(loop->graphs[n]);
         loop->graphs[n] = NULL;
     }
@@ -152,6 +166,8 @@ void sp_cuda_loop_close(sp_cuda_loop *loop)
     if (!loop) return;
     drop_graphs(loop);
     sp_release(loop->graphs);
+    sp_release(loop->live);
+    sp_release(loop->chosen);
     cudaFree(loop->device);
     cudaFreeHost(loop->host);
     sp_release(loop);
@@ -192,16 +208,19 @@ static sp_status upload_groups(sp_cuda_loop *loop, const sp_device_picture *from
     return upload(loop, p->group_of, from->group_of, p->n_codes * sizeof(int32_t), err);
 }
 
-/* Graphs hold the number of pictures and the lengths of their rings. A picture that has not begun is complete. */
+/* Graphs hold the lengths of the rings, which follow from the number of places. A picture that has not begun is
+ * complete. */
 static sp_status gather(void *state, size_t n_pictures, sp_error *err)
 {
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
     sp_cuda_picture *p = &loop->picture;
     if (n_pictures < 1 || n_pictures > loop->max_pictures)
         return SP_FAIL(err, SP_EBUG, "device: a batch of %zu pictures; at most %zu", n_pictures, loop->max_pictures);
-    if (p->n_pictures != n_pictures) drop_graphs(loop);
+    if (loop->n_places != n_pictures) drop_graphs(loop);
     size_t each = loop->max_rows / n_pictures;
-    p->n_pictures = static_cast<uint32_t>(n_pictures);
+    loop->n_places = n_pictures;
+    memset(loop->live, 0, n_pictures * sizeof *loop->live);
+    loop->stale = true;
     p->ring = static_cast<uint32_t>(each < loop->max_window ? each : loop->max_window);
     loop->begun = false;
     sp_cuda_state complete = {};
@@ -227,11 +246,11 @@ static sp_status begin(void *state, size_t at, const sp_device_picture *from, sp
     const sp_cuda_picture *p = &loop->picture;
     const named_rule *named = find(from->rule);
     if (!named) return SP_FAIL(err, SP_EBUG, "device: there is no rule '%s'", from->rule);
-    if (at >= p->n_pictures) return SP_FAIL(err, SP_EBUG, "device: picture %zu of %u", at, p->n_pictures);
+    if (at >= loop->n_places) return SP_FAIL(err, SP_EBUG, "device: picture %zu of %zu", at, loop->n_places);
     sp_cuda_settings settings = settings_of(from, p->n_codes);
     bool cut = settings.top_k || settings.top_p < 1.0f, first = !loop->begun;
     SP_TRY(choose_rule(loop, {named->test, named->couple, from->cfg_scale != 1.0f, cut}, err));
-    loop->begun = true;
+    loop->begun = loop->live[at] = loop->stale = true;
     size_t positions = at * p->n_positions;
     memset(p->records + positions, 0, p->n_positions * sizeof *p->records);
     SP_CUDA(cudaMemsetAsync(p->state + at, 0, sizeof *p->state, loop->model.stream), err);
@@ -244,7 +263,8 @@ static sp_status queue_pass(sp_cuda_loop *loop, size_t n, sp_error *err)
 {
     const sp_cuda_picture *p = &loop->picture;
     cudaStream_t stream = loop->model.stream;
-    sp_cuda_window window = {p->n_pictures, n, loop->rule.guided, p->fed, p->ids, p->logits, p, loop->rule, 0};
+    sp_cuda_window window = {p->n_pictures, n, loop->rule.guided, p->order, p->fed, p->ids, p->logits, p, loop->rule,
+                             0};
     SP_CUDA(sp_cuda_place(stream, p, n), err);
     SP_TRY(loop->model.queue(loop->model.state, &window, err));
     if (window.raced) SP_CUDA(sp_cuda_settle(stream, p, n, loop->rule, window.raced, true), err);
@@ -254,15 +274,33 @@ static sp_status queue_pass(sp_cuda_loop *loop, size_t n, sp_error *err)
     return SP_OK;
 }
 
+/* Those who live, and of the rest as many as are captured with them. Nobody has moved: what they remember stays where
+ * it is, and the kernels find it by the order. */
+static sp_status choose(sp_cuda_loop *loop, sp_error *err)
+{
+    sp_cuda_picture *p = &loop->picture;
+    size_t n = 0, rest;
+    if (!loop->stale) return SP_OK;
+    for (uint32_t i = 0; i < loop->n_places; i++)
+        if (loop->live[i]) loop->chosen[n++] = i;
+    rest = n;
+    for (uint32_t i = 0; i < loop->n_places; i++)
+        if (!loop->live[i]) loop->chosen[rest++] = i;
+    p->n_pictures = static_cast<uint32_t>(sp_device_together(n, loop->n_places));
+    SP_TRY(upload(loop, p->order, loop->chosen, p->n_pictures * sizeof *loop->chosen, err));
+    loop->stale = false;
+    return SP_OK;
+}
+
 /* Capture ends, whether what it was for succeeded or not. */
-static sp_status capture(sp_cuda_loop *loop, size_t n, sp_error *err)
+static sp_status capture(sp_cuda_loop *loop, size_t n, cudaGraphExec_t *into, sp_error *err)
 {
     cudaStream_t stream = loop->model.stream;
     cudaGraph_t graph = NULL;
     SP_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), err);
     sp_status status = queue_pass(loop, n, err);
     cudaError_t ended = cudaStreamEndCapture(stream, &graph);
-    if (status == SP_OK && ended == cudaSuccess) ended = cudaGraphInstantiate(&loop->graphs[n], graph, 0);
+    if (status == SP_OK && ended == cudaSuccess) ended = cudaGraphInstantiate(into, graph, 0);
     if (graph) cudaGraphDestroy(graph);
     if (status != SP_OK) return status;
     SP_CUDA(ended, err);
@@ -273,10 +311,12 @@ static sp_status pass(void *state, size_t n, sp_error *err)
 {
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
     if (n < 1 || n > loop->picture.ring || !loop->begun)
-        return SP_FAIL(err, SP_EBUG, "device: a pass over %zu rows of %u pictures does not fit", n,
-                       loop->picture.n_pictures);
-    if (!loop->graphs[n]) SP_TRY(capture(loop, n, err));
-    SP_CUDA(cudaGraphLaunch(loop->graphs[n], loop->model.stream), err);
+        return SP_FAIL(err, SP_EBUG, "device: a pass over %zu rows of %zu pictures does not fit", n, loop->n_places);
+    SP_TRY(choose(loop, err));
+    size_t step = sp_device_step(loop->picture.n_pictures);
+    cudaGraphExec_t *graph = &loop->graphs[step * (loop->max_window + 1) + n];
+    if (!*graph) SP_TRY(capture(loop, n, graph, err));
+    SP_CUDA(cudaGraphLaunch(*graph, loop->model.stream), err);
     return SP_OK;
 }
 
@@ -304,6 +344,8 @@ static sp_status finish(void *state, size_t at, int32_t *tokens, sp_error *err)
 {
     sp_cuda_loop *loop = static_cast<sp_cuda_loop *>(state);
     SP_CUDA(cudaStreamSynchronize(loop->model.stream), err);
+    loop->live[at] = false;
+    loop->stale = true;
     size_t positions = loop->picture.n_positions;
     if (tokens) memcpy(tokens, loop->picture.drawn + at * positions, positions * sizeof *tokens);
     return SP_OK;

@@ -7,16 +7,18 @@
  *     sp_device_loop device = sp_cuda_loop_of(loop);
  *
  * A pass over n rows of each picture, the model's part and the rule's, is captured as a graph the first time that many
- * rows are asked for, and after that it is one launch. The graphs serve every batch of as many pictures drawn with the
- * same rule, with or without guidance and sets. All device memory is taken by open; a captured graph takes memory of
- * the host and the driver. */
+ * rows of that many pictures are asked for, and after that it is one launch. The graphs serve every batch of as many
+ * pictures drawn with the same rule, with or without guidance and sets. All device memory is taken by open; a captured
+ * graph takes memory of the host and the driver. */
 #include "kernels/cuda/race.cuh"
 
-/* A pass that a model queues: the window of picture i begins at position first[i] and is fed ids [pictures, n]. What it
- * is fed at and after position n_positions is 0 and its logits are not used. */
+/* A pass that a model queues: the window of its i-th picture, which is order[i] of the batch, begins at position
+ * first[i] and is fed ids [pictures, n]. What it is fed at and after position n_positions is 0 and its logits are not
+ * used. */
 typedef struct sp_cuda_window {
     size_t n_pictures, n;
     bool guided;
+    const uint32_t *order;      /* device memory */
     const int32_t *first, *ids; /* device memory */
     float *logits;              /* device memory [streams, pictures, n, n_codes] */
     const sp_cuda_picture *picture; /* what the head may race over, by this rule, in place of leaving logits */

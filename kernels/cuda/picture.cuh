@@ -49,10 +49,12 @@ typedef struct sp_cuda_row {
     double deviation;
 } sp_cuda_row;
 
-/* The first picture of a batch; the memory of the others follows, array by array. */
+/* The first picture of a batch; the memory of the others follows, array by array. A pass takes some of them, and what
+ * the model is fed and answers lies by the order in which it takes them. */
 typedef struct sp_cuda_picture {
     uint32_t n_codes, n_positions;
-    uint32_t n_pictures;
+    uint32_t n_pictures;     /* of a pass */
+    const uint32_t *order;   /* [n_pictures] which of the batch they are; NULL: the first */
     uint32_t ring; /* most rows of a window: what belongs to position p lies at p mod ring */
     const sp_cuda_settings *settings;
     sp_cuda_state *state;
@@ -94,12 +96,12 @@ __host__ __device__ static inline size_t sp_cuda_most_slices(size_t n_codes)
     return (n_codes + SP_CUDA_LEAST_SLICE - 1) / SP_CUDA_LEAST_SLICE;
 }
 
-/* Picture i of a batch in a pass over n rows. */
+/* Picture i of a pass over n rows. */
 __device__ static inline sp_cuda_picture sp_picture_at(sp_cuda_picture p, size_t i, uint32_t n)
 {
-    size_t positions = i * p.n_positions, rows = i * p.ring;
-    p.settings += i;
-    p.state += i;
+    size_t own = p.order ? p.order[i] : i, positions = own * p.n_positions, rows = own * p.ring;
+    p.settings += own;
+    p.state += own;
     p.starts += positions;
     p.tokens += positions;
     p.fed += i;

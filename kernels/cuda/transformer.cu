@@ -330,14 +330,15 @@ static sp_rows rows_of(const sp_device_context *c, bool tree)
 }
 
 /* The rows of the chains that the loop asks for, of all pictures with the prompt, then of all without. */
-__global__ void chain_kernel(const int32_t *first, const int32_t *ids, const int32_t *last, int n_prefix,
-                             int n_positions, int n_pictures, int n, int rows, int32_t *token, int32_t *stream,
-                             int32_t *position, int32_t *slot)
+__global__ void chain_kernel(const uint32_t *order, const int32_t *first, const int32_t *ids, const int32_t *last,
+                             int n_prefix, int n_positions, int n_pictures, int n, int rows, int32_t *token,
+                             int32_t *stream, int32_t *position, int32_t *slot)
 {
     sp_wait_launch();
     int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), each = n_pictures * n;
     if (row >= rows) return;
-    int j = row % n, picture = row % each / n, own = picture * SP_DEVICE_STREAMS + row / each;
+    int j = row % n, picture = row % each / n;
+    int own = static_cast<int>(order[picture]) * SP_DEVICE_STREAMS + row / each;
     int from = first[picture], at = n_prefix + from - 1 + j;
     bool live = from + j < n_positions;
     token[row] = from + j == 0 ? ~last[own] : ids[row % each];
@@ -351,7 +352,7 @@ static sp_status queue_window(void *state, sp_cuda_window *w, sp_error *err)
     const sp_device_context *c = static_cast<const sp_device_context *>(state);
     const sp_device_plan *p = &c->model->plan;
     size_t n_windows = (w->guided ? 2 : 1) * w->n_pictures, all = n_windows * w->n;
-    SP_CUDA(SP_LAUNCH(chain_kernel, sp_blocks(all, 128), 128, 0, c->queue, w->first, w->ids, c->last,
+    SP_CUDA(SP_LAUNCH(chain_kernel, sp_blocks(all, 128), 128, 0, c->queue, w->order, w->first, w->ids, c->last,
                       static_cast<int>(p->n_prefix), static_cast<int>(p->n_positions),
                       static_cast<int>(w->n_pictures), static_cast<int>(w->n), static_cast<int>(all), c->token,
                       c->stream, c->position, c->slot), err);

@@ -90,13 +90,16 @@ static const sp_device_place *any_live(const sp_device_batch *b)
     return NULL;
 }
 
+/* Of fewer pictures a pass is shorter, and a longer window may pay. */
+static sp_pacer *pacer_of(const sp_device_batch *b) { return &b->pacers[sp_device_step(number(b, SP_PLACE_LIVE))]; }
+
 static size_t rows_of(const sp_device_batch *b)
 {
     const sp_device_place *any = any_live(b);
     size_t limit = sp_device_limit(b->loop, b->n, b->max_window), rows = any->plan->window;
     if (!any->plan->rule->drafts) return 1;
     if (rows == 0)
-        rows = sp_pacer_window(b->pacer, limit < any->decoder->n_positions ? limit : any->decoder->n_positions);
+        rows = sp_pacer_window(pacer_of(b), limit < any->decoder->n_positions ? limit : any->decoder->n_positions);
     return rows < limit ? rows : limit;
 }
 
@@ -153,6 +156,7 @@ static sp_status follow(sp_device_batch *b, queue *q, sp_error *err)
 {
     size_t n = q->rows[0], tokens = 0, whole = 0, together = number(b, SP_PLACE_LIVE);
     uint64_t model_ns = 0;
+    sp_pacer *pacer = pacer_of(b);
     bool drafts = any_live(b)->plan->rule->drafts;
     for (size_t at = 0; at < b->n; at++) {
         const sp_device_record *record = NULL;
@@ -163,7 +167,7 @@ static sp_status follow(sp_device_batch *b, queue *q, sp_error *err)
         if (whole++ == 0) model_ns = record->model_ns;
         tokens += (size_t)record->n_final;
     }
-    if (drafts && whole > 0) sp_pacer_record(b->pacer, n, (double)tokens / (double)whole, (double)model_ns * 1e-6);
+    if (drafts && whole > 0) sp_pacer_record(pacer, n, (double)tokens / (double)whole, (double)model_ns * 1e-6);
     for (size_t i = 1; i < q->n; i++) q->rows[i - 1] = q->rows[i];
     q->n--;
     return SP_OK;

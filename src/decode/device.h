@@ -7,7 +7,7 @@
  *
  * Several that share their passes, each with a decoder of its own that counts for it (its window is not used):
  *
- *     sp_device_batch batch = {loop, places, 16, max_window, &pacer, over, user};
+ *     sp_device_batch batch = {loop, places, 16, max_window, pacers, over, user};
  *     SP_TRY(sp_device_gather(&batch, err));
  *     for (size_t at = 0; at < 16; at++) ... the prefix pass of places[at], its begun, sp_device_begin(&batch, at, err)
  *     SP_TRY(sp_device_run(&batch, err));        // calls over for each picture
@@ -32,7 +32,7 @@ typedef struct sp_device_batch {
     sp_device_place *places; /* [n] zero at first but for what the caller knows */
     size_t n;
     size_t max_window;
-    sp_pacer *pacer; /* of batches of this size */
+    sp_pacer *pacers; /* by sp_device_step of the pictures under way, of n at most */
     /* A picture is over, and the place is empty: another may begin there, and the pass that follows takes it along.
      * Nothing is queued on the device now. NULL: the error of the only picture is that of the run. */
     sp_status (*over)(void *user, size_t at, sp_error *err);

@@ -9,6 +9,7 @@ struct sp_automaton_memory {
     int32_t *next, *context_at;
     float *logits;
     size_t n_codes, n_positions, n_contexts;
+    uint64_t taken; /* bit n: a pass of n pictures was queued */
     cudaStream_t stream;
     sp_cuda_loop *loop;
 };
@@ -18,7 +19,7 @@ __global__ static void automaton_kernel(sp_automaton_memory m, sp_cuda_window w)
 {
     sp_wait_launch();
     uint32_t picture = blockIdx.x, first = static_cast<uint32_t>(w.first[picture]);
-    int32_t *context_at = m.context_at + picture * m.n_positions;
+    int32_t *context_at = m.context_at + w.order[picture] * m.n_positions;
     for (uint32_t j = 0; threadIdx.x == 0 && j < w.n && first + j < m.n_positions; j++) {
         uint32_t at = first + j;
         context_at[at] = at ? m.next[static_cast<uint32_t>(context_at[at - 1]) * m.n_codes +
@@ -37,7 +38,8 @@ __global__ static void automaton_kernel(sp_automaton_memory m, sp_cuda_window w)
 
 static sp_status queue_pass(void *state, sp_cuda_window *window, sp_error *err)
 {
-    const sp_automaton_memory *m = static_cast<const sp_automaton_memory *>(state);
+    sp_automaton_memory *m = static_cast<sp_automaton_memory *>(state);
+    m->taken |= static_cast<uint64_t>(1) << window->n_pictures;
     SP_CUDA(SP_LAUNCH(automaton_kernel, static_cast<unsigned>(window->n_pictures), SP_WARP, 0, m->stream, *m,
                       *window), err);
     return SP_OK;
@@ -68,6 +70,13 @@ sp_status sp_automaton_open(sp_automaton_device *out, const sp_automaton *a, siz
     SP_TRY(fill(out->memory, a, max_window, max_pictures, err));
     out->loop = sp_cuda_loop_of(out->memory->loop);
     return SP_OK;
+}
+
+uint64_t sp_automaton_taken(sp_automaton_device *device)
+{
+    uint64_t taken = device->memory->taken;
+    device->memory->taken = 0;
+    return taken;
 }
 
 void sp_automaton_close(sp_automaton_device *device)

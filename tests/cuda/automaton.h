@@ -31,6 +31,9 @@ sp_status sp_automaton_open(sp_automaton_device *out, const sp_automaton *automa
                             size_t max_pictures, sp_error *err);
 void sp_automaton_close(sp_automaton_device *device); /* also of one that could not be opened */
 
+/* Bit n: a pass of n pictures was captured since the last call. */
+uint64_t sp_automaton_taken(sp_automaton_device *device);
+
 /* As sp_emulate_lose and sp_emulate_allocations of the emulator; on a GPU nothing, and 0. */
 void sp_automaton_lose(long calls);
 size_t sp_automaton_allocations(void);

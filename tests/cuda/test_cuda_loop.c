@@ -168,7 +168,7 @@ typedef struct gallery {
     both *b;
     sp_automaton_device device;
     sp_decode_plan plans[PICTURES];
-    size_t next, done;
+    size_t next, done, last;          /* last: the place that was over last */
     size_t drawn_at[PLACES];          /* picture of a place */
     sp_status status[PICTURES];
     sp_decoder *decoders[PLACES];
@@ -221,17 +221,18 @@ static sp_status take_down(void *user, size_t at, sp_error *err)
     g->drafted[picture] = d->drafted;
     g->deviation[picture] = d->deviation;
     g->done++;
+    g->last = at;
     return hang(g, at, err);
 }
 
 /* The pictures from first on. */
 static sp_status draw_gallery(gallery *g, size_t n_places, size_t first, sp_error *err)
 {
-    sp_pacer pacer = {0};
+    sp_pacer pacers[SP_DEVICE_STEPS] = {0};
     g->next = first;
     g->done = 0;
     memset(g->places, 0, sizeof g->places);
-    g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, &pacer, take_down, g};
+    g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, pacers, take_down, g};
     for (size_t at = 0; at < n_places; at++) g->places[at].decoder = g->decoders[at];
     SP_TRY(sp_device_gather(&g->batch, err));
     for (size_t at = 0; at < n_places; at++) SP_TRY(hang(g, at, err));
@@ -292,6 +293,36 @@ static void together_as_alone(void **state)
     close_gallery(&g);
 }
 
+/* Passes take fewer pictures as places stay empty, and those that go on stand in any of the places: over some batches
+ * each place has the last picture. */
+static void passes_shrink(void **state)
+{
+    (void)state;
+    enum { BATCHES = 16, FIRST = PICTURES - PLACES };
+    both b;
+    gallery g;
+    float vectors[CODES];
+    unsigned last = 0;
+    sp_decode_plan plans[PLACES];
+    open_gallery(&g, &b, picture());
+    for (size_t i = 0; i < CODES; i++) vectors[i] = sp_test_value(90, i);
+    for (size_t batch = 0; batch < BATCHES; batch++) {
+        fill_gallery(&g, 1 + batch % 4, 3, batch % 3 == 0, batch % 8 == 3, vectors);
+        memcpy(plans, g.plans + FIRST, sizeof plans);
+        for (size_t i = 0; i < PLACES; i++) {
+            plans[i].sampling.seed += 1000 * batch;
+            g.plans[FIRST + (i + batch) % PLACES] = plans[i];
+        }
+        SP_TEST_OK(draw_gallery(&g, PLACES, FIRST, err));
+        assert_int_equal(g.done, PLACES);
+        for (size_t i = FIRST; i < PICTURES; i++) assert_hung(&g, i, true);
+        last |= 1u << g.last;
+    }
+    assert_int_equal(last, (1u << PLACES) - 1);
+    assert_int_equal(sp_automaton_taken(&g.device), 1 << 5 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 1);
+    close_gallery(&g);
+}
+
 /* Places where no picture has ever begun take part in passes and do nothing. */
 static void empty_places(void **state)
 {
@@ -304,13 +335,28 @@ static void empty_places(void **state)
     SP_TEST_OK(draw_gallery(&g, 4, PICTURES - 2, err));
     assert_int_equal(g.done, 2);
     for (size_t i = PICTURES - 2; i < PICTURES; i++) assert_hung(&g, i, true);
+    assert_int_equal(sp_automaton_taken(&g.device), 1 << 2 | 1 << 1);
     /* What was recorded of a picture is not taken for that of the next in its place. */
     sp_device_picture next = {.rule = "ar", .temperature = 1, .top_p = 1, .starts = b.there->tokens};
+    const sp_device_loop *loop = &g.device.loop;
     const sp_device_record *record;
     sp_error why = {0};
-    SP_TEST_OK(g.device.loop.ops->gather(g.device.loop.state, 2, err));
-    SP_TEST_OK(g.device.loop.ops->begin(g.device.loop.state, 1, &next, err));
-    assert_int_equal(g.device.loop.ops->poll(g.device.loop.state, 1, 0, &record, &why), SP_EBUG);
+    SP_TEST_OK(loop->ops->gather(loop->state, 2, err));
+    SP_TEST_OK(loop->ops->begin(loop->state, 0, &next, err));
+    SP_TEST_OK(loop->ops->begin(loop->state, 1, &next, err));
+    assert_int_equal(loop->ops->poll(loop->state, 1, 0, &record, &why), SP_EBUG);
+    /* Pictures that were given up are left out, and one that begins later is not. */
+    SP_TEST_OK(loop->ops->gather(loop->state, 2, err));
+    SP_TEST_OK(loop->ops->begin(loop->state, 1, &next, err));
+    SP_TEST_OK(loop->ops->pass(loop->state, 1, err));
+    assert_int_equal(sp_automaton_taken(&g.device), 1 << 1);
+    SP_TEST_OK(loop->ops->begin(loop->state, 0, &next, err));
+    SP_TEST_OK(loop->ops->pass(loop->state, 1, err));
+    SP_TEST_OK(loop->ops->finish(loop->state, 0, NULL, err));
+    for (size_t at = 0; at < 2; at++) {
+        SP_TEST_OK(loop->ops->poll(loop->state, at, at, &record, err));
+        assert_int_equal(record->first, at);
+    }
     close_gallery(&g);
 }
 
@@ -547,7 +593,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
         cmocka_unit_test(one_rule_after_another), cmocka_unit_test(together_as_alone),
-        cmocka_unit_test(empty_places), cmocka_unit_test(what_cannot_be_shared),
+        cmocka_unit_test(passes_shrink), cmocka_unit_test(empty_places), cmocka_unit_test(what_cannot_be_shared),
         cmocka_unit_test(one_of_many_breaks), cmocka_unit_test(lost_with_many),
         cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
         cmocka_unit_test(lost_device), cmocka_unit_test(lost_while_opening),

@@ -232,11 +232,11 @@ struct gallery {
     }
     sp_status draw(size_t n_places, size_t n_pictures, sp_error *err)
     {
-        sp_pacer pacer = {};
+        sp_pacer pacers[SP_DEVICE_STEPS] = {};
         next = 0;
         count = n_pictures;
         memset(places, 0, sizeof places);
-        batch = sp_device_batch{&loop, places, n_places, WINDOW, &pacer, over, this};
+        batch = sp_device_batch{&loop, places, n_places, WINDOW, pacers, over, this};
         SP_TRY(sp_device_gather(&batch, err));
         for (size_t at = 0; at < n_places; at++) SP_TRY(hang(at, err));
         return sp_device_run(&batch, err);

@@ -1,4 +1,6 @@
 /* Pictures of a session that share their passes on a device. */
+#include <string.h>
+
 #include "base/clock.h"
 #include "decode/device.h"
 #include "session.h"
@@ -10,11 +12,21 @@ typedef struct occupant {
     double start;
 } occupant;
 
+/* A picture that is complete and waits for its pixels, which are drawn while the others go on; its place has another
+ * decoder. More than a few do not finish in the same pass but in short runs. */
+typedef struct complete {
+    size_t request, prompt_tokens;
+    double start;
+    sp_decoder *decoder;
+} complete;
+enum { MOST_WAITING = 4 };
+
 struct sp_session_batch {
     size_t capacity;
     occupant *occupants;     /* [capacity] */
     sp_device_place *places; /* [capacity] */
-    sp_decoder **own;        /* [capacity - 1] of the places after the first, which has the session's */
+    sp_decoder **own;        /* [decoders] of the places after the first, which has the session's, and spare ones */
+    size_t decoders;
     sp_pacer pacers[SP_DEVICE_STEPS];
 
     sp_session *session; /* of the drawing that is under way, and all below */
@@ -22,6 +34,9 @@ struct sp_session_batch {
     sp_device_batch passes;
     const sp_request *requests;
     size_t next, end;
+    complete waiting[MOST_WAITING]; /* [n_waiting] the oldest first */
+    sp_decoder *spare[MOST_WAITING]; /* [MOST_WAITING - n_waiting] */
+    size_t n_waiting;
     sp_picture_call *done;
     void *user;
 };
@@ -33,12 +48,12 @@ sp_status sp_session_open_batch(sp_session *s, size_t n, sp_error *err)
     if (!b) return SP_FAIL(err, SP_ENOMEM, "session: no memory for a batch");
     b->occupants = sp_alloc(n, sizeof *b->occupants);
     b->places = sp_alloc(n, sizeof *b->places);
-    b->own = sp_alloc(n, sizeof *b->own);
+    b->own = sp_alloc(n - 1 + MOST_WAITING, sizeof *b->own);
     if (!b->occupants || !b->places || !b->own) return SP_FAIL(err, SP_ENOMEM, "session: no memory for a batch");
     b->capacity = n;
     b->session = s;
-    for (size_t i = 0; i + 1 < n; i++)
-        SP_TRY(sp_decoder_open(&b->own[i], c->n_codes, c->rows, c->columns, s->engine->ops, 1, err));
+    for (; b->decoders < n - 1 + MOST_WAITING; b->decoders++)
+        SP_TRY(sp_decoder_open(&b->own[b->decoders], c->n_codes, c->rows, c->columns, s->engine->ops, 1, err));
     return SP_OK;
 }
 
@@ -46,7 +61,7 @@ void sp_session_close_batch(sp_session *s)
 {
     struct sp_session_batch *b = s->batch;
     if (!b) return;
-    for (size_t i = 0; i + 1 < b->capacity; i++) sp_decoder_close(b->own[i]);
+    for (size_t i = 0; i < b->decoders; i++) sp_decoder_close(b->own[i]);
     sp_release(b->own);
     sp_release(b->places);
     sp_release(b->occupants);
@@ -57,7 +72,7 @@ void sp_session_close_batch(sp_session *s)
 size_t sp_session_batch_bytes(const sp_session *s)
 {
     size_t bytes = 0;
-    for (size_t i = 0; s->batch && i + 1 < s->batch->capacity; i++) bytes += sp_decoder_bytes(s->batch->own[i]);
+    for (size_t i = 0; s->batch && i < s->batch->decoders; i++) bytes += sp_decoder_bytes(s->batch->own[i]);
     return bytes;
 }
 
@@ -128,30 +143,56 @@ static sp_status occupy(struct sp_session_batch *b, size_t at, sp_error *err)
     return SP_OK;
 }
 
+/* The oldest of those that wait. */
+static sp_status hand_over(struct sp_session_batch *b, sp_error *err)
+{
+    sp_session *s = b->session;
+    complete c = b->waiting[0];
+    const sp_request *request = &b->requests[c.request];
+    b->n_waiting--;
+    memmove(b->waiting, b->waiting + 1, b->n_waiting * sizeof *b->waiting);
+    b->spare[MOST_WAITING - 1 - b->n_waiting] = c.decoder;
+    sp_session_begin_result(s, sp_method_find(request->method, false));
+    s->result.prompt_tokens = c.prompt_tokens;
+    sp_session_report_codes(s, c.decoder);
+    SP_TRY(sp_session_end_result(s, request, c.start, err));
+    return b->done(b->user, c.request, &s->result, NULL, err);
+}
+
+static sp_status meanwhile(void *user, sp_error *err)
+{
+    struct sp_session_batch *b = user;
+    return b->n_waiting > 0 ? hand_over(b, err) : SP_OK;
+}
+
 static sp_status over(void *user, size_t at, sp_error *err)
 {
     struct sp_session_batch *b = user;
     const occupant *o = &b->occupants[at];
-    const sp_device_place *place = &b->places[at];
-    const sp_request *request = &b->requests[o->request];
-    sp_session *s = b->session;
+    sp_device_place *place = &b->places[at];
     if (place->why.status == SP_OK) {
-        sp_session_begin_result(s, sp_method_find(request->method, false));
-        s->result.prompt_tokens = o->prompt_tokens;
-        sp_session_report_codes(s, place->decoder);
-        SP_TRY(sp_session_end_result(s, request, o->start, err));
-        SP_TRY(b->done(b->user, o->request, &s->result, NULL, err));
+        if (b->n_waiting == MOST_WAITING) SP_TRY(hand_over(b, err));
+        b->waiting[b->n_waiting] = (complete){o->request, o->prompt_tokens, o->start, place->decoder};
+        b->n_waiting++;
+        place->decoder = b->spare[MOST_WAITING - b->n_waiting];
     } else {
         SP_TRY(b->done(b->user, o->request, NULL, &place->why, err));
     }
     return occupy(b, at, err);
 }
 
+/* What is complete is handed over though the rest was given up, unless the device that draws pixels is gone. */
 static sp_status draw(struct sp_session_batch *b, sp_error *err)
 {
     SP_TRY(sp_device_gather(&b->passes, err));
     for (size_t at = 0; at < b->passes.n; at++) SP_TRY(occupy(b, at, err));
-    return sp_device_run(&b->passes, err);
+    sp_status status = sp_device_run(&b->passes, err);
+    while (b->n_waiting > 0 && (status == SP_OK || status == SP_ECANCELLED)) {
+        sp_error unread = {0};
+        sp_status handed = hand_over(b, status == SP_OK ? err : &unread);
+        if (handed != SP_OK && status == SP_OK) status = handed;
+    }
+    return status;
 }
 
 sp_status sp_session_draw_batch(sp_session *s, const sp_request *requests, size_t first, size_t n,
@@ -167,8 +208,10 @@ sp_status sp_session_draw_batch(sp_session *s, const sp_request *requests, size_
     b->user = user;
     if (!plan_for(s, &requests[first], &b->loop, &plan)) return SP_FAIL(err, SP_EBUG, "session: not a batch");
     size_t n_places = places_for(b, &b->loop, &plan, n);
+    for (size_t i = 0; i < MOST_WAITING; i++) b->spare[i] = b->own[b->capacity - 1 + i];
+    b->n_waiting = 0;
     for (size_t i = 0; i < n_places; i++) b->places[i] = (sp_device_place){.decoder = i ? b->own[i - 1] : s->decoder};
-    b->passes = (sp_device_batch){&b->loop, b->places, n_places, s->decoder->max_window, b->pacers, over, b};
+    b->passes = (sp_device_batch){&b->loop, b->places, n_places, s->decoder->max_window, b->pacers, over, meanwhile, b};
     sp_status status = draw(b, err);
     sp_context_select(s->context, 0);
     return status;

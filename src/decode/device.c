@@ -195,6 +195,7 @@ static sp_status run(sp_device_batch *b, sp_error *err)
         size_t live = number(b, SP_PLACE_LIVE), over = number(b, SP_PLACE_OVER);
         if (live + over == 0) return SP_OK;
         if (over == 0) SP_TRY(fill(b, &q, err));
+        if (over == 0 && b->meanwhile) SP_TRY(b->meanwhile(b->user, err));
         /* Of a pass behind one that found scores which are no numbers nothing may be left to follow. */
         if (live == 0) q.n = 0;
         if (q.n > 0) SP_TRY(follow(b, &q, err));
@@ -214,7 +215,7 @@ sp_status sp_device_run(sp_device_batch *b, sp_error *err)
 sp_status sp_device_decode(sp_decoder *d, const sp_decode_plan *plan, double begun, sp_error *err)
 {
     sp_device_place place = {.decoder = d, .plan = plan, .begun = begun};
-    sp_device_batch alone = {plan->loop, &place, 1, d->max_window, &d->pacer, NULL, NULL};
+    sp_device_batch alone = {plan->loop, &place, 1, d->max_window, &d->pacer, NULL, NULL, NULL};
     SP_TRY(sp_device_gather(&alone, err));
     SP_TRY(sp_device_begin(&alone, 0, err));
     return sp_device_run(&alone, err);

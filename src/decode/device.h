@@ -7,7 +7,7 @@
  *
  * Several that share their passes, each with a decoder of its own that counts for it (its window is not used):
  *
- *     sp_device_batch batch = {loop, places, 16, max_window, pacers, over, user};
+ *     sp_device_batch batch = {loop, places, 16, max_window, pacers, over, NULL, user};
  *     SP_TRY(sp_device_gather(&batch, err));
  *     for (size_t at = 0; at < 16; at++) ... the prefix pass of places[at], its begun, sp_device_begin(&batch, at, err)
  *     SP_TRY(sp_device_run(&batch, err));        // calls over for each picture
@@ -36,6 +36,8 @@ typedef struct sp_device_batch {
     /* A picture is over, and the place is empty: another may begin there, and the pass that follows takes it along.
      * Nothing is queued on the device now. NULL: the error of the only picture is that of the run. */
     sp_status (*over)(void *user, size_t at, sp_error *err);
+    /* Passes are queued, and the host would wait for them: time for what can be done beside them. May be NULL. */
+    sp_status (*meanwhile)(void *user, sp_error *err);
     void *user;
 } sp_device_batch;
 

@@ -169,6 +169,7 @@ typedef struct gallery {
     sp_automaton_device device;
     sp_decode_plan plans[PICTURES];
     size_t next, done, last;          /* last: the place that was over last */
+    size_t looks, refuse;             /* calls while the device was busy, and the one that fails */
     size_t drawn_at[PLACES];          /* picture of a place */
     sp_status status[PICTURES];
     sp_decoder *decoders[PLACES];
@@ -225,6 +226,19 @@ static sp_status take_down(void *user, size_t at, sp_error *err)
     return hang(g, at, err);
 }
 
+/* Called while the device is busy with those that are not done. */
+static sp_status look_round(void *user, sp_error *err)
+{
+    gallery *g = user;
+    size_t live = 0;
+    for (size_t at = 0; at < g->batch.n; at++) {
+        live += g->places[at].state == SP_PLACE_LIVE;
+        assert_int_not_equal(g->places[at].state, SP_PLACE_OVER);
+    }
+    assert_true(live > 0);
+    return ++g->looks == g->refuse ? SP_FAIL(err, SP_EOUTPUT, "enough") : SP_OK;
+}
+
 /* The pictures from first on. */
 static sp_status draw_gallery(gallery *g, size_t n_places, size_t first, sp_error *err)
 {
@@ -232,7 +246,7 @@ static sp_status draw_gallery(gallery *g, size_t n_places, size_t first, sp_erro
     g->next = first;
     g->done = 0;
     memset(g->places, 0, sizeof g->places);
-    g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, pacers, take_down, g};
+    g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, pacers, take_down, look_round, g};
     for (size_t at = 0; at < n_places; at++) g->places[at].decoder = g->decoders[at];
     SP_TRY(sp_device_gather(&g->batch, err));
     for (size_t at = 0; at < n_places; at++) SP_TRY(hang(g, at, err));
@@ -320,6 +334,24 @@ static void passes_shrink(void **state)
     }
     assert_int_equal(last, (1u << PLACES) - 1);
     assert_int_equal(sp_automaton_taken(&g.device), 1 << 5 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 1);
+    close_gallery(&g);
+}
+
+/* What is done beside the passes can end them. */
+static void something_else_fails(void **state)
+{
+    (void)state;
+    both b;
+    gallery g;
+    float vectors[CODES] = {0};
+    sp_error why = {0};
+    open_gallery(&g, &b, picture());
+    fill_gallery(&g, 1, 3, false, false, vectors);
+    g.refuse = 9;
+    assert_int_equal(draw_gallery(&g, 3, 0, &why), SP_EOUTPUT);
+    assert_string_equal(why.message, "enough");
+    SP_TEST_OK(draw_gallery(&g, 3, 0, err));
+    for (size_t i = 0; i < PICTURES; i++) assert_hung(&g, i, true);
     close_gallery(&g);
 }
 
@@ -593,7 +625,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
         cmocka_unit_test(one_rule_after_another), cmocka_unit_test(together_as_alone),
-        cmocka_unit_test(passes_shrink), cmocka_unit_test(empty_places), cmocka_unit_test(what_cannot_be_shared),
+        cmocka_unit_test(passes_shrink), cmocka_unit_test(something_else_fails),
+        cmocka_unit_test(empty_places), cmocka_unit_test(what_cannot_be_shared),
         cmocka_unit_test(one_of_many_breaks), cmocka_unit_test(lost_with_many),
         cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),
         cmocka_unit_test(lost_device), cmocka_unit_test(lost_while_opening),

@@ -236,7 +236,7 @@ struct gallery {
         next = 0;
         count = n_pictures;
         memset(places, 0, sizeof places);
-        batch = sp_device_batch{&loop, places, n_places, WINDOW, pacers, over, this};
+        batch = sp_device_batch{&loop, places, n_places, WINDOW, pacers, over, NULL, this};
         SP_TRY(sp_device_gather(&batch, err));
         for (size_t at = 0; at < n_places; at++) SP_TRY(hang(at, err));
         return sp_device_run(&batch, err);

@@ -32,13 +32,20 @@ typedef struct sp_device_table {
 } sp_device_table;
 
 typedef struct sp_device_block {
-    const float *attention_norm, *ffn_norm; /* [dim] */
+    const float *attention_norm, *ffn_norm; /* [dim]; attention_norm NULL: none */
     const float *q_norm, *k_norm;           /* [heads, head_dim], [kv_heads, head_dim], or NULL */
     const float *q_norm_bias, *k_norm_bias; /* the same shapes, or NULL */
     sp_device_matrix qkv, o, gate_up, down;
 } sp_device_block;
 
-/* A transformer as src/model/transformer.h has it. All pointers are host memory, not kept. */
+typedef struct sp_device_model sp_device_model;
+typedef struct sp_device_context sp_device_context;
+
+/* A transformer as src/model/transformer.h has it. All pointers are host memory, not kept.
+ *
+ * With join it is a drafting model as src/model/eagle.h has it: one block, without a norm before or after it, whose
+ * rows are join [embedding | feature] + join_bias. It has no prefix ids and no head: that of head_of, which must
+ * outlive it, reads its features. Positions are counted from its first row. */
 typedef struct sp_device_plan {
     size_t dim, n_blocks, heads, kv_heads, head_dim, ffn_dim, n_codes;
     size_t n_prefix, n_positions; /* rows of the prefix, tokens of a picture */
@@ -52,24 +59,31 @@ typedef struct sp_device_plan {
     const float *cosine, *sine; /* [n_prefix + n_positions, head_dim / 2] */
     const float *input_norm;    /* [dim], or NULL */
     const sp_device_block *blocks;
-    const float *norm; /* [dim] */
+    const float *norm; /* [dim]; NULL: none */
     sp_device_matrix head, head_hidden;
     const float *head_bias, *head_hidden_bias; /* NULL without head_hidden */
+    sp_device_matrix join;                     /* [dim, 2 dim]; rows NULL: not a drafting model */
+    const float *join_bias;                    /* [dim] */
+    const sp_device_model *head_of;            /* with a linear head, on the same device */
 } sp_device_plan;
-
-typedef struct sp_device_model sp_device_model;
-typedef struct sp_device_context sp_device_context;
 
 enum { SP_DEVICE_STREAMS = 2 };
 
 /* Rows of a pass in host memory, a window of n rows for each stream, one after another. token: a code, or ~id of the
  * prefix; of a model with continuous tokens any number from 0 on stands for the row of latents, which are the same in
  * every stream. parent [n] NULL: a chain, slot is position; else the row that a row follows, the same in every
- * stream. */
+ * stream.
+ *
+ * A drafting model keeps a tree in its context, of nodes 0 .. max_window - 1. A chain is joined with features; with
+ * logits its last row becomes node 0, and they are of that row alone, [n_streams, n_codes]. With parent, row j is
+ * node[j], whose slot is that of node 0 + node[j]; parent [max_window] says which node a node follows, and a row is
+ * joined with the feature of that one. */
 typedef struct sp_device_rows {
     size_t n_streams, n;
     const int32_t *token, *position, *slot, *parent;
     const float *latents; /* [n, latent_dim], or NULL when no row is fed one */
+    const int32_t *node;   /* [n], of a drafting model with parent, the same in every stream */
+    const float *features; /* [n_streams, n, dim], of a drafting model without parent */
 } sp_device_rows;
 
 typedef struct sp_device_model_ops {
@@ -95,7 +109,7 @@ typedef struct sp_device_model_ops {
     /* Keys and values of slots from[i], which ascend and are at least first + i, go to first + i of a stream. */
     sp_status (*move)(sp_device_context *context, size_t stream, const int32_t *from, size_t first, size_t n,
                       sp_error *err);
-    /* The decode loop of this context; without ops for continuous tokens. */
+    /* The decode loop of this context; without ops for continuous tokens and drafting models. */
     sp_device_loop (*loop)(sp_device_context *context);
 } sp_device_model_ops;
 

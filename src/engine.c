@@ -281,6 +281,7 @@ static void count_parameters(const sp_engine *e, sp_model_info *to)
     if (e->latent) to->parameters = sp_latent_parameters(e->latent);
     if (e->latent) to->head_parameters = sp_latent_head_parameters(e->latent);
     to->drafter_parameters = sp_engine_drafter_parameters(e);
+    to->drafter_bytes = sp_engine_drafter_bytes(e);
 }
 
 sp_model_info sp_engine_info(const sp_engine *e)

@@ -61,8 +61,7 @@ static sp_status load(sp_engine *e, sp_error *err)
         status = open_draft(e, &draft, &e->draft_tensors, err);
         atomic_store(&e->draft, draft);
     } else if (!e->latent && !atomic_load(&e->drafter)) {
-        status = sp_eagle_open(&drafter, e->drafter_folder, e->transformer, e->tensors, e->ops, e->fingerprint,
-                               err);
+        status = sp_eagle_open(&drafter, e->drafter_folder, e->transformer, e->fingerprint, err);
         atomic_store(&e->drafter, drafter);
     }
     return status;
@@ -102,7 +101,7 @@ size_t sp_engine_drafter_bytes(const sp_engine *e)
     const sp_eagle *drafter = atomic_load(&e->drafter);
     const sp_latent *draft = atomic_load(&e->draft);
     if (draft) return sp_latent_bytes(draft) + sp_latent_device_bytes(draft);
-    return drafter ? sp_eagle_bytes(drafter) : 0;
+    return drafter ? sp_eagle_bytes(drafter) + sp_eagle_device_bytes(drafter) : 0;
 }
 
 size_t sp_engine_drafter_parameters(const sp_engine *e)

@@ -128,7 +128,8 @@ static size_t peak_bytes(const sp_session *s)
         bytes += sp_engine_drafter_bytes(s->engine) + sp_latent_context_bytes(s->draft) +
                  sp_latent_context_device_bytes(s->draft);
     if (s->tree)
-        bytes += sp_engine_drafter_bytes(s->engine) + sp_eagle_context_bytes(s->drafter) + sp_tree_bytes(s->tree);
+        bytes += sp_engine_drafter_bytes(s->engine) + sp_eagle_context_bytes(s->drafter) +
+                 sp_eagle_context_device_bytes(s->drafter) + sp_tree_bytes(s->tree);
     return bytes;
 }
 

@@ -98,7 +98,7 @@ typedef struct sp_model_info {
     size_t prefix_limit;     /* tokens of a prompt that the model reads; the rest is cut */
     int threads;
     const char *drafter;     /* folder of the drafting model that the options gave, or NULL */
-    size_t drafter_parameters; /* 0: none was loaded so far */
+    size_t drafter_parameters, drafter_bytes; /* of the weights in memory; 0: none was loaded so far */
     float cfg_scale, temperature, top_p;
     int top_k;               /* sampling defaults of the checkpoint */
 } sp_model_info;

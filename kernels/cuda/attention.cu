@@ -58,11 +58,10 @@ __device__ static inline void find_slots(const attention_arguments &a, size_t st
     }
     __syncthreads();
     if (a.rows.parent && threadIdx.x == 0) {
-        size_t window = stream * a.rows_each;
-        for (int row = static_cast<int>(tile); row > 0; row = a.rows.parent[row]) {
-            int at = a.rows.position[window + static_cast<size_t>(row)] - first;
-            if (at >= 0 && at < PART) slots[at] = a.rows.slot[window + static_cast<size_t>(row)];
-        }
+        int node = a.rows.node ? a.rows.node[tile] : static_cast<int>(tile);
+        int root = a.rows.slot[stream * a.rows_each + tile] - node;
+        for (int at = last - first; node > 0; node = a.rows.parent[node], at--)
+            if (at >= 0 && at < PART) slots[at] = root + node;
     }
     __syncthreads();
 }

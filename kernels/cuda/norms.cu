@@ -26,11 +26,11 @@ __global__ void SP_BOUNDS(THREADS, 1)
         squares = fmaf(v.x, v.x, squares);
         squares = fmaf(v.y, v.y, squares);
     }
-    float scale = 1.0f / sqrtf(sp_block_sum(squares, part) / static_cast<float>(width) + eps);
+    float scale = gain ? 1.0f / sqrtf(sp_block_sum(squares, part) / static_cast<float>(width) + eps) : 1.0f;
     for (size_t i = 2 * threadIdx.x; i < width; i += 2 * THREADS) {
         float2 v = *reinterpret_cast<float2 *>(own + i);
-        v.x = v.x * scale * gain[i];
-        v.y = v.y * scale * gain[i + 1];
+        v.x = gain ? v.x * scale * gain[i] : v.x;
+        v.y = gain ? v.y * scale * gain[i + 1] : v.y;
         if (y) *reinterpret_cast<uint32_t *>(y + row * width + i) = sp_pack_bf16(v.x, v.y);
         if (features) *reinterpret_cast<float2 *>(features + row * width + i) = v;
     }

@@ -35,7 +35,7 @@ cudaError_t sp_cuda_gemm(cudaStream_t stream, const sp_cuda_weight &w, const uin
 cudaError_t sp_cuda_finish(cudaStream_t stream, sp_partial x, const float *bias, size_t n_rows, size_t n, float *y);
 
 /* x [n_rows, width] += add, then rms_norm of it: y bf16, and features the same unrounded; either may be NULL, and
- * features may be x. */
+ * features may be x. gain NULL: no norm, y and features are the sum. */
 cudaError_t sp_cuda_norm(cudaStream_t stream, float *x, sp_partial add, const float *gain, float eps, size_t n_rows,
                          size_t width, uint16_t *y, float *features);
 
@@ -49,11 +49,12 @@ cudaError_t sp_cuda_gelu(cudaStream_t stream, sp_partial x, const float *bias, s
 /* The rows of a pass, n_streams windows of rows_each one after another. Row r is fed at position[r] (absolute, of the
  * prefix too; -1: not fed, its results are undefined), its key and value go to slot[r] of cache stream[r], which is
  * the same for all rows of a window. token: a code; ~id: prefix id, whose row is the one of its position;
- * SP_TOKEN_GIVEN: x is there already. parent NULL: chains, slot[r] = position[r]. Else parent [rows_each] says which
- * row of its window a row follows, the same in every window; row 0 lies at its position. */
+ * SP_TOKEN_GIVEN: x is there already. parent NULL: chains, slot[r] = position[r]. Else the rows of a window are nodes
+ * of a tree, the same in every window: row r is node[r], or node r where node is NULL. Node 0 lies at its position, and
+ * node i at slot i after it; parent, by node, says which node it follows, one position after that. */
 enum { SP_TOKEN_GIVEN = INT32_MIN };
 struct sp_rows {
-    const int32_t *token, *stream, *position, *slot, *parent;
+    const int32_t *token, *stream, *position, *slot, *parent, *node;
 };
 
 /* Keys bf16 [streams, kv_heads, capacity, head_dim] and values [streams, kv_heads, head_dim, capacity] of a layer;
@@ -119,6 +120,18 @@ cudaError_t sp_cuda_latents(cudaStream_t stream, const sp_latent_map &map, const
 /* features [n_rows, dim] += the row of table of each row's place behind the prefix; rows of the prefix stay. */
 cudaError_t sp_cuda_add_position(cudaStream_t stream, const sp_table &table, const sp_rows &rows, size_t n_prefix,
                                  size_t n_rows, size_t dim, float *features);
+
+/* The rows of a drafting model: joined bf16 [n_rows, 2 dim] = [row of codes | feature], x [n_rows, dim] = bias. A row's
+ * feature is given [n_rows, dim] in a chain; in a tree it is that of kept [streams, max_nodes, dim] of the node that
+ * the row follows. */
+cudaError_t sp_cuda_join(cudaStream_t stream, const sp_table &codes, const sp_rows &rows, const float *given,
+                         const float *kept, size_t max_nodes, const float *bias, size_t n_streams, size_t rows_each,
+                         size_t dim, uint16_t *joined, float *x);
+
+/* kept [n_streams, max_nodes, dim] at the nodes of rows = their features [n_streams * rows_each, dim]; the last row of
+ * a chain is node 0. */
+cudaError_t sp_cuda_keep_features(cudaStream_t stream, const sp_rows &rows, const float *features, size_t n_streams,
+                                  size_t rows_each, size_t max_nodes, size_t dim, float *kept);
 
 /* Element i of a table. */
 __device__ static inline float sp_table_at(const sp_table &t, size_t i)

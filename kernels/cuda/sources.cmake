@@ -1,6 +1,6 @@
 # The sources of the CUDA back end, for nvcc and for the emulator of tests/cuda. One operation a file.
 set(SPECULAR_CUDA_SOURCES error launch activations
-  attention embed filler gemm latents norms rope transformer table
+  attention eagle embed filler gemm latents norms rope transformer table
   race head_race verify window loop
   conv group_norm self_attention codec
   chains head)

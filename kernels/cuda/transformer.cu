@@ -23,8 +23,8 @@ struct sp_device_model {
     sp_embedding embedding;
     sp_latent_map latents;     /* latent_dim 0: tokens are codes */
     sp_table feature_position; /* data NULL: none */
-    const float *cosine, *sine, *norm, *input_norm, *head_bias, *head_hidden_bias;
-    sp_cuda_weight head, head_hidden;
+    const float *cosine, *sine, *norm, *input_norm, *head_bias, *head_hidden_bias, *join_bias;
+    sp_cuda_weight head, head_hidden, join; /* join without tiles: not a drafting model */
     block *blocks;
     unsigned char *memory;
     size_t bytes;
@@ -35,11 +35,12 @@ struct sp_device_context {
     size_t max_window, max_pictures, max_rows, n_streams, capacity, bytes, kv_bytes;
     size_t picture; /* of pass, follow and move */
     sp_cache *caches; /* [blocks] */
-    int32_t *token, *stream, *position, *slot, *parent; /* [max_rows] */
+    int32_t *token, *stream, *position, *slot, *parent, *node; /* [max_rows] */
     int32_t *last;                                      /* [max_pictures, SP_DEVICE_STREAMS] the prefix's last token */
     int32_t *from;                                      /* [max_window] of a move */
     float *x, *sums, *logits, *features, *latents;
-    uint16_t *norm, *q, *attended, *active;
+    float *kept;                                        /* [SP_DEVICE_STREAMS, max_window, dim] of a drafter's nodes */
+    uint16_t *norm, *q, *attended, *active, *joined;
     void *scratch;
     unsigned char *memory;
     int32_t *host; /* the rows of a pass, on their way */
@@ -94,6 +95,9 @@ static sp_status fill(sp_filler *f, sp_device_model *m, const sp_device_plan *p)
     SP_TRY(sp_fill_vector(f, p->head_hidden_bias, p->head_hidden.n, &m->head_hidden_bias));
     SP_TRY(sp_fill_matrix(f, &p->head, &m->head));
     SP_TRY(sp_fill_matrix(f, &p->head_hidden, &m->head_hidden));
+    if (p->head_of) m->head = p->head_of->head;
+    SP_TRY(sp_fill_vector(f, p->join_bias, p->dim, &m->join_bias));
+    SP_TRY(sp_fill_matrix(f, &p->join, &m->join));
     for (size_t i = 0; i < p->n_blocks; i++) SP_TRY(fill_block(f, m, &p->blocks[i], &m->blocks[i]));
     return SP_OK;
 }
@@ -148,7 +152,7 @@ static size_t sums_of(const sp_cuda_weight *w) { return static_cast<size_t>(w->s
 /* Floats a row of the largest product, its slices side by side. */
 static size_t largest_sums(const sp_device_model *m)
 {
-    size_t most = larger(sums_of(&m->head), sums_of(&m->head_hidden));
+    size_t most = larger(sums_of(&m->head), larger(sums_of(&m->head_hidden), sums_of(&m->join)));
     for (size_t i = 0; i < m->plan.n_blocks; i++) {
         const block *b = &m->blocks[i];
         most = larger(most, larger(larger(sums_of(&b->qkv), sums_of(&b->o)),
@@ -175,6 +179,7 @@ static void lay_out(sp_device_context *c, sp_bump *b)
     c->position = sp_take<int32_t>(b, rows);
     c->slot = sp_take<int32_t>(b, rows);
     c->parent = sp_take<int32_t>(b, rows);
+    c->node = sp_take<int32_t>(b, rows);
     c->last = sp_take<int32_t>(b, c->max_pictures * SP_DEVICE_STREAMS);
     c->from = sp_take<int32_t>(b, c->max_window);
     c->x = sp_take<float>(b, rows * p->dim);
@@ -185,6 +190,9 @@ static void lay_out(sp_device_context *c, sp_bump *b)
     c->norm = sp_take<uint16_t>(b, rows * p->dim);
     c->attended = sp_take<uint16_t>(b, rows * p->heads * p->head_dim);
     c->active = sp_take<uint16_t>(b, rows * larger(p->ffn_dim, p->head_hidden.n));
+    bool drafts = c->model->join.tiles;
+    c->joined = sp_take<uint16_t>(b, drafts ? rows * 2 * p->dim : 0);
+    c->kept = sp_take<float>(b, drafts ? SP_DEVICE_STREAMS * c->max_window * p->dim : 0);
     c->scratch =
         sp_take<unsigned char>(b, sp_cuda_attention_scratch(rows, p->heads, p->head_dim, c->capacity));
 }
@@ -202,12 +210,12 @@ static sp_status open_parts(sp_device_context *c, size_t code_dim, sp_error *err
     lay_out(c, &b);
     c->bytes = b.used;
     SP_CUDA(cudaMalloc(&c->memory, c->bytes), err);
-    SP_CUDA(cudaMallocHost(&c->host, 5 * c->max_rows * sizeof *c->host), err);
+    SP_CUDA(cudaMallocHost(&c->host, 6 * c->max_rows * sizeof *c->host), err);
     b = sp_bump{c->memory, 0};
     lay_out(c, &b);
     /* Padding of heads is zero and stays so, and keys not yet written are numbers. */
     SP_CUDA(cudaMemsetAsync(c->memory, 0, c->kv_bytes, c->queue), err);
-    if (m->plan.latent_dim) return SP_OK;
+    if (m->plan.latent_dim || m->join.tiles) return SP_OK;
     sp_cuda_model model = {c, queue_window, c->queue, m->plan.n_codes, m->plan.n_positions, code_dim};
     c->bytes += sp_cuda_loop_bytes(&model, c->max_window, c->max_pictures);
     return sp_cuda_loop_open(&c->loop, &model, c->max_window, c->max_pictures, err);
@@ -324,9 +332,26 @@ static cudaError_t queue_pass(const sp_device_context *c, const sp_rows &rows, s
     return e == cudaSuccess && ends.logits ? queue_head(c, all, ends.logits, ends.window) : e;
 }
 
+/* The rows of a drafting model, over what send_rows and the last passes left in features and kept. */
+static cudaError_t queue_draft(const sp_device_context *c, const sp_rows &rows, size_t n_streams, size_t n, bool logits)
+{
+    const sp_device_model *m = c->model;
+    size_t all = n_streams * n, dim = m->plan.dim;
+    sp_partial add;
+    cudaError_t e = sp_cuda_join(c->queue, m->embedding.codes, rows, c->features, c->kept, c->max_window, m->join_bias,
+                                 n_streams, n, dim, c->joined, c->x);
+    if (e == cudaSuccess) e = sp_cuda_gemm(c->queue, m->join, c->joined, all, c->sums, &add);
+    if (e == cudaSuccess) e = queue_block(c, 0, rows, n_streams, n, &add);
+    if (e == cudaSuccess) e = sp_cuda_norm(c->queue, c->x, add, NULL, 0, all, dim, c->norm, c->features);
+    if (e != cudaSuccess || !logits) return e;
+    e = sp_cuda_keep_features(c->queue, rows, c->features, n_streams, n, c->max_window, dim, c->kept);
+    return e == cudaSuccess ? queue_head(c, all, c->logits, NULL) : e;
+}
+
 static sp_rows rows_of(const sp_device_context *c, bool tree)
 {
-    return sp_rows{c->token, c->stream, c->position, c->slot, tree ? c->parent : NULL};
+    bool drafts = c->model->join.tiles;
+    return sp_rows{c->token, c->stream, c->position, c->slot, tree ? c->parent : NULL, drafts ? c->node : NULL};
 }
 
 /* The rows of the chains that the loop asks for, of all pictures with the prompt, then of all without. */
@@ -360,22 +385,23 @@ static sp_status queue_window(void *state, sp_cuda_window *w, sp_error *err)
     return SP_OK;
 }
 
-/* The arrays of a pass in one copy: they lie one after another, each rounded up to 64 rows. */
+/* The arrays of a pass, by way of memory that a copy can be queued from. */
 static sp_status send_rows(const sp_device_context *c, const sp_device_rows *rows, sp_error *err)
 {
-    size_t all = rows->n_streams * rows->n, bytes = all * sizeof(int32_t);
-    int32_t *host = c->host;
+    size_t all = rows->n_streams * rows->n;
+    int32_t *stream = c->host;
     for (size_t r = 0; r < all; r++)
-        host[4 * c->max_rows + r] = static_cast<int32_t>(c->picture * SP_DEVICE_STREAMS + r / rows->n);
-    memcpy(host, rows->token, bytes);
-    memcpy(host + c->max_rows, rows->position, bytes);
-    memcpy(host + 2 * c->max_rows, rows->slot, bytes);
-    if (rows->parent) memcpy(host + 3 * c->max_rows, rows->parent, rows->n * sizeof(int32_t));
-    int32_t *const to[] = {c->token, c->position, c->slot, c->parent, c->stream};
-    for (size_t i = 0; i < 5; i++) {
-        size_t count = i == 3 ? (rows->parent ? rows->n : 0) : all;
-        SP_CUDA(cudaMemcpyAsync(to[i], host + i * c->max_rows, count * sizeof(int32_t), cudaMemcpyHostToDevice,
-                                c->queue), err);
+        stream[r] = static_cast<int32_t>(c->picture * SP_DEVICE_STREAMS + r / rows->n);
+    const struct { int32_t *to; const int32_t *from; size_t count; } arrays[] = {
+        {c->stream, stream, all}, {c->token, rows->token, all}, {c->position, rows->position, all},
+        {c->slot, rows->slot, all}, {c->parent, rows->parent, rows->node ? c->max_window : rows->n},
+        {c->node, rows->node, rows->n}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        int32_t *host = c->host + i * c->max_rows;
+        size_t bytes = arrays[i].count * sizeof *host;
+        if (!arrays[i].from) continue;
+        if (host != arrays[i].from) memcpy(host, arrays[i].from, bytes);
+        SP_CUDA(cudaMemcpyAsync(arrays[i].to, host, bytes, cudaMemcpyHostToDevice, c->queue), err);
     }
     return SP_OK;
 }
@@ -386,6 +412,7 @@ static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *l
 {
     const sp_device_plan *p = &c->model->plan;
     size_t all = rows->n_streams * rows->n;
+    bool drafts = c->model->join.tiles;
     if (rows->n < 1 || rows->n > c->max_window || rows->n_streams > SP_DEVICE_STREAMS)
         return SP_FAIL(err, SP_EBUG, "device: a pass over %zu x %zu rows does not fit", rows->n_streams, rows->n);
     SP_CUDA(cudaSetDevice(c->model->device), err);
@@ -395,10 +422,16 @@ static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *l
     if (rows->latents)
         SP_CUDA(cudaMemcpyAsync(c->latents, rows->latents, rows->n * p->latent_dim * sizeof(float),
                                 cudaMemcpyHostToDevice, c->queue), err);
-    SP_CUDA(queue_pass(c, rows_of(c, rows->parent != NULL), rows->n_streams, rows->n, ends), err);
-    if (logits)
-        SP_CUDA(cudaMemcpyAsync(logits, c->logits, all * p->n_codes * sizeof(float), cudaMemcpyDeviceToHost, c->queue),
-                err);
+    if (rows->features)
+        SP_CUDA(cudaMemcpyAsync(c->features, rows->features, all * p->dim * sizeof(float), cudaMemcpyHostToDevice,
+                                c->queue), err);
+    sp_rows there = rows_of(c, rows->parent != NULL);
+    SP_CUDA(drafts ? queue_draft(c, there, rows->n_streams, rows->n, logits != NULL)
+                   : queue_pass(c, there, rows->n_streams, rows->n, ends), err);
+    size_t given = drafts && !rows->parent ? 1 : rows->n, count = given * p->n_codes;
+    for (size_t s = 0; logits && s < rows->n_streams; s++)
+        SP_CUDA(cudaMemcpyAsync(logits + s * count, c->logits + ((s + 1) * rows->n - given) * p->n_codes,
+                                count * sizeof(float), cudaMemcpyDeviceToHost, c->queue), err);
     if (features)
         SP_CUDA(cudaMemcpyAsync(features, c->features, all * p->dim * sizeof(float), cudaMemcpyDeviceToHost, c->queue),
                 err);

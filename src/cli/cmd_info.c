@@ -16,7 +16,7 @@ static const struct {
 #define SIZE(name) {#name, offsetof(sp_model_info, name)}
     SIZE(parameters), SIZE(layers), SIZE(dim), SIZE(heads), SIZE(kv_heads), SIZE(head_dim), SIZE(n_codes), SIZE(rows),
     SIZE(latent_dim), SIZE(chain_steps), SIZE(passes), SIZE(head_parameters), SIZE(drafter_parameters), SIZE(columns),
-    SIZE(width), SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes),
+    SIZE(width), SIZE(height), SIZE(n_classes), SIZE(prefix_limit), SIZE(weight_bytes), SIZE(drafter_bytes),
     SIZE(session_bytes), SIZE(kv_bytes), SIZE(batch_size)
 #undef SIZE
 };
@@ -45,7 +45,7 @@ static double mebibytes(size_t bytes) { return (double)bytes / 1048576; }
 static void print_drafter(const sp_model_info *info, const char *why_not)
 {
     if (why_not != NULL) printf("drafter      none: %s\n", why_not);
-    else printf("drafter      %zu parameters\n", info->drafter_parameters);
+    else printf("drafter      %zu parameters, %.1f MiB\n", info->drafter_parameters, mebibytes(info->drafter_bytes));
 }
 
 static void print_tokens(const sp_model_info *info)

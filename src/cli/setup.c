@@ -155,8 +155,10 @@ sp_status sp_setup_write_json(const char *path, const json_t *document, size_t f
 void sp_setup_print_memory(const sp_engine *engine)
 {
     sp_model_info info = sp_engine_info(engine);
-    printf("%zu bytes: weights %zu, session %zu (keys and values %zu)\n", info.weight_bytes + info.session_bytes,
-           info.weight_bytes, info.session_bytes, info.kv_bytes);
+    printf("%zu bytes: weights %zu, session %zu (keys and values %zu)", info.weight_bytes + info.session_bytes +
+           info.drafter_bytes, info.weight_bytes, info.session_bytes, info.kv_bytes);
+    if (info.drafter_bytes > 0) printf(", drafter %zu", info.drafter_bytes);
+    putchar('\n');
 }
 
 void sp_setup_note(const sp_options *options, const char *format, ...)

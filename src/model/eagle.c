@@ -9,7 +9,8 @@
 #include "io/json.h"
 #include "model/weights.h"
 
-enum { MAX_STREAMS = 2, PATH = 4096 };
+/* A drafter has no row for position 0: a row is of a token and the feature before it. */
+enum { MAX_STREAMS = 2, FIRST = 1, PATH = 4096 };
 
 /* Names of the LANTERN repository. */
 static const sp_family names = {
@@ -30,8 +31,8 @@ static const sp_family names = {
 };
 
 struct sp_eagle {
-    sp_transformer own; /* one layer, without prefix and norm; with a head when the target's is on a device */
-    const sp_weight *head;
+    sp_transformer own; /* one layer, without prefix, norm and head */
+    const sp_transformer *target;
     sp_tensors *tensors;
 };
 
@@ -47,6 +48,8 @@ struct sp_eagle_context {
     int32_t *stream, *position, *first_key, *slot;
     float *joined, *x, *norm, *qkv, *attended, *gate_up, *active; /* [MAX_STREAMS * max_window, ..] */
     void *gemm_scratch, *attention_scratch;
+    sp_device_context *device;      /* NULL: passes run on the processor */
+    int32_t *token, *node, *parent; /* of a device: [MAX_STREAMS * max_window], [max_window], [max_window] by node */
     sp_arena arena;
 };
 
@@ -99,8 +102,8 @@ static sp_status load(sp_eagle *e, const char *folder, const char *fingerprint, 
     return sp_weights_load_drafter(&e->own, &names, e->tensors, err);
 }
 
-sp_status sp_eagle_open(sp_eagle **out, const char *folder, const sp_transformer *target, const sp_tensors *tensors,
-                        const sp_ops *ops, const char *fingerprint, sp_error *err)
+sp_status sp_eagle_open(sp_eagle **out, const char *folder, const sp_transformer *target, const char *fingerprint,
+                        sp_error *err)
 {
     *out = NULL;
     if (target->config.head != SP_HEAD_LINEAR)
@@ -108,11 +111,11 @@ sp_status sp_eagle_open(sp_eagle **out, const char *folder, const sp_transformer
     sp_eagle *e = sp_alloc(1, sizeof *e);
     if (!e) return SP_FAIL(err, SP_ENOMEM, "drafter: no memory");
     e->own.config = target->config;
-    e->own.ops = ops;
+    e->own.ops = target->ops;
     e->own.bf16 = target->bf16;
-    e->head = target->device ? &e->own.head : &target->head;
+    e->target = target;
     sp_status status = load(e, folder, fingerprint, err);
-    if (status == SP_OK && target->device) status = sp_weights_load_head(&e->own, target, tensors, err);
+    if (status == SP_OK && target->device) status = sp_drafter_use_device(&e->own, target, err);
     if (status != SP_OK) {
         sp_eagle_close(e);
         return status;
@@ -124,13 +127,15 @@ sp_status sp_eagle_open(sp_eagle **out, const char *folder, const sp_transformer
 void sp_eagle_close(sp_eagle *e)
 {
     if (!e) return;
+    if (e->own.on_device) e->own.device->close(e->own.on_device);
     sp_weights_free(&e->own);
     sp_tensors_close(e->tensors);
     sp_release(e);
 }
 
 size_t sp_eagle_parameters(const sp_eagle *e) { return e->own.parameters; }
-size_t sp_eagle_bytes(const sp_eagle *e) { return e->own.packed_bytes + e->own.arena.bytes; }
+size_t sp_eagle_bytes(const sp_eagle *e) { return sp_transformer_bytes(&e->own); }
+size_t sp_eagle_device_bytes(const sp_eagle *e) { return sp_transformer_device_bytes(&e->own); }
 
 static void take(sp_eagle_context *c)
 {
@@ -139,17 +144,23 @@ static void take(sp_eagle_context *c)
     size_t rows = MAX_STREAMS * c->max_window, q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
     size_t inputs = 2 * m->dim > m->ffn_dim ? 2 * m->dim : m->ffn_dim;
     sp_arena *a = &c->arena;
+    c->depth = sp_arena_take(a, c->max_window, sizeof *c->depth);
+    c->position = sp_arena_take(a, rows, sizeof *c->position);
+    c->slot = sp_arena_take(a, rows, sizeof *c->slot);
+    c->features = sp_arena_take(a, rows, m->dim * sizeof(float));
+    if (c->eagle->own.device) {
+        c->token = sp_arena_take(a, rows, sizeof *c->token);
+        c->node = sp_arena_take(a, c->max_window, sizeof *c->node);
+        c->parent = sp_arena_take(a, c->max_window, sizeof *c->parent);
+        return;
+    }
     c->before = sp_arena_take(a, c->capacity, sizeof *c->before);
     for (size_t s = 0; s < MAX_STREAMS; s++)
         c->kv[s] = (sp_kv_view){.keys = sp_arena_take(a, c->capacity, kv * sizeof(float)),
                                 .values = sp_arena_take(a, c->capacity, kv * sizeof(float)),
                                 .capacity = c->capacity, .round = c->eagle->own.bf16, .before = c->before};
-    c->depth = sp_arena_take(a, c->max_window, sizeof *c->depth);
-    c->features = sp_arena_take(a, rows, m->dim * sizeof(float));
     c->stream = sp_arena_take(a, rows, sizeof *c->stream);
-    c->position = sp_arena_take(a, rows, sizeof *c->position);
     c->first_key = sp_arena_take(a, rows, sizeof *c->first_key);
-    c->slot = sp_arena_take(a, rows, sizeof *c->slot);
     c->joined = sp_arena_take(a, rows, 2 * m->dim * sizeof(float));
     c->x = sp_arena_take(a, rows, m->dim * sizeof(float));
     c->norm = sp_arena_take(a, rows, m->dim * sizeof(float));
@@ -175,6 +186,9 @@ sp_status sp_eagle_context_open(sp_eagle_context **out, const sp_eagle *eagle, s
     c->capacity = sp_round_up(m->prefix_length + m->rows * m->columns + max_window, 32);
     take(c);
     sp_status status = sp_arena_commit(&c->arena, "drafter (KV cache and scratch)", err);
+    const sp_transformer *own = &eagle->own;
+    if (status == SP_OK && own->device)
+        status = own->device->context_open(&c->device, own->on_device, max_window, 0, 1, err);
     if (status != SP_OK) {
         sp_eagle_context_close(c);
         return status;
@@ -187,12 +201,19 @@ sp_status sp_eagle_context_open(sp_eagle_context **out, const sp_eagle *eagle, s
 void sp_eagle_context_close(sp_eagle_context *c)
 {
     if (!c) return;
+    if (c->device) c->eagle->own.device->context_close(c->device);
     sp_arena_free(&c->arena);
     sp_release(c);
 }
 
 size_t sp_eagle_context_bytes(const sp_eagle_context *c) { return c->arena.bytes; }
 
+size_t sp_eagle_context_device_bytes(const sp_eagle_context *c)
+{
+    return c->device ? c->eagle->own.device->context_bytes(c->device) : 0;
+}
+
+/* feature NULL: on a device, which has it. */
 static sp_status set_row(sp_eagle_context *c, size_t row, size_t stream, size_t position, size_t slot, int32_t id,
                          const float *feature, sp_error *err)
 {
@@ -201,15 +222,30 @@ static sp_status set_row(sp_eagle_context *c, size_t row, size_t stream, size_t 
         return SP_FAIL(err, SP_EBUG, "drafter: token %d is not between 0 and %zu", id, m->n_codes - 1);
     if (position >= m->prefix_length + m->rows * m->columns || slot >= c->capacity)
         return SP_FAIL(err, SP_EBUG, "drafter: position %zu is beyond the picture", position);
+    if (c->device) {
+        c->token[row] = id;
+        c->position[row] = (int32_t)position - FIRST;
+        c->slot[row] = (int32_t)slot - FIRST;
+        if (feature) memcpy(c->features + row * m->dim, feature, m->dim * sizeof(float));
+        return SP_OK;
+    }
     float *joined = c->joined + row * 2 * m->dim;
     sp_table_row(c->eagle->own.codes, (size_t)id, m->dim, joined);
     memcpy(joined + m->dim, feature, m->dim * sizeof(float));
     c->stream[row] = (int32_t)stream;
     c->position[row] = (int32_t)position;
     c->slot[row] = (int32_t)slot;
-    /* A drafter has no row for position 0: a row is of a token and the feature before it. */
-    c->first_key[row] = 1;
+    c->first_key[row] = FIRST;
     return SP_OK;
+}
+
+/* n rows of each stream on the device: a chain, or the nodes. */
+static sp_status run_there(const sp_eagle_context *c, size_t n, const int32_t *node, float *logits, sp_error *err)
+{
+    sp_device_rows rows = {.n_streams = c->n_streams, .n = n, .token = c->token, .position = c->position,
+                           .slot = c->slot, .parent = node ? c->parent : NULL, .node = node,
+                           .features = node ? NULL : c->features};
+    return c->eagle->own.device->pass(c->device, &rows, logits, NULL, err);
 }
 
 /* The layer over n rows set up in joined; their features are left in x. */
@@ -240,8 +276,8 @@ static void run(sp_eagle_context *c, size_t n)
 static void head(sp_eagle_context *c, const float *features, size_t n, float *logits)
 {
     const sp_transformer *own = &c->eagle->own;
-    own->ops->gemm(c->pool, c->eagle->head, features, own->config.dim, n, logits, own->config.n_codes, SP_GEMM_SET,
-                   c->gemm_scratch);
+    own->ops->gemm(c->pool, &c->eagle->target->head, features, own->config.dim, n, logits, own->config.n_codes,
+                   SP_GEMM_SET, c->gemm_scratch);
 }
 
 static float *node_feature(sp_eagle_context *c, size_t stream, size_t node)
@@ -261,7 +297,8 @@ static sp_status begin(void *state, const float *features, bool guided, sp_error
             for (size_t j = 0; j < n; j++)
                 SP_TRY(set_row(c, s * n + j, s, done + j + 1, done + j + 1, 0,
                                features + (s * total + done + j) * m->dim, err));
-        run(c, c->n_streams * n);
+        if (c->device) SP_TRY(run_there(c, n, NULL, NULL, err));
+        else run(c, c->n_streams * n);
     }
     return SP_OK;
 }
@@ -275,9 +312,10 @@ static sp_status extend(void *state, size_t first, const int32_t *ids, const flo
     for (size_t s = 0; s < c->n_streams; s++)
         for (size_t j = 0; j < n; j++)
             SP_TRY(set_row(c, s * n + j, s, base + j, base + j, ids[j], features + (s * n + j) * dim, err));
-    run(c, c->n_streams * n);
     c->root = base + n - 1;
     c->depth[0] = 0;
+    if (c->device) return run_there(c, n, NULL, logits, err);
+    run(c, c->n_streams * n);
     for (size_t s = 0; s < c->n_streams; s++) {
         const float *last = c->x + (s * n + n - 1) * dim;
         memcpy(node_feature(c, s, 0), last, dim * sizeof(float));
@@ -297,11 +335,17 @@ static sp_status grow(void *state, const sp_draft_node *nodes, size_t n, float *
         if (node >= c->max_window || parent >= node)
             return SP_FAIL(err, SP_EBUG, "drafter: node %zu follows node %zu", node, parent);
         c->depth[node] = c->depth[parent] + 1;
-        c->before[c->root + node] = (int32_t)(c->root + parent);
+        if (c->device) {
+            c->node[j] = nodes[j].node;
+            c->parent[node] = nodes[j].parent;
+        } else {
+            c->before[c->root + node] = (int32_t)(c->root + parent);
+        }
         for (size_t s = 0; s < c->n_streams; s++)
             SP_TRY(set_row(c, s * n + j, s, c->root + (size_t)c->depth[node], c->root + node, nodes[j].id,
-                           node_feature(c, s, parent), err));
+                           c->device ? NULL : node_feature(c, s, parent), err));
     }
+    if (c->device) return run_there(c, n, c->node, logits, err);
     run(c, c->n_streams * n);
     for (size_t s = 0; s < c->n_streams; s++)
         for (size_t j = 0; j < n; j++)

@@ -6,7 +6,7 @@
  * head reads.
  *
  *     sp_eagle *eagle;                 // weights, read-only, shared
- *     SP_TRY(sp_eagle_open(&eagle, "samples/emoji/drafter", transformer, tensors, ops, fingerprint, err));
+ *     SP_TRY(sp_eagle_open(&eagle, "samples/emoji/drafter", transformer, fingerprint, err));
  *     sp_eagle_context *context;       // KV and scratch of one image in the making
  *     SP_TRY(sp_eagle_context_open(&context, eagle, pool, max_window, err));
  *     sp_draft_model draft = sp_eagle_model(context); */
@@ -17,18 +17,20 @@ typedef struct sp_eagle sp_eagle;
 typedef struct sp_eagle_context sp_eagle_context;
 
 /* folder holds config.json and model.safetensors. SP_EFORMAT when it does not belong to the target: other sizes, or a
- * target_fingerprint in its config.json that is not fingerprint. It runs on the processor, by ops, wherever the target
- * is; tensors are the target's, from which it reads the head of one that is on a device. */
+ * target_fingerprint in its config.json that is not fingerprint. It runs where the target runs, in its arithmetic, and
+ * reads its head; the target must outlive it. */
 SP_CHECK sp_status sp_eagle_open(sp_eagle **out, const char *folder, const sp_transformer *target,
-                                 const sp_tensors *tensors, const sp_ops *ops, const char *fingerprint, sp_error *err);
+                                 const char *fingerprint, sp_error *err);
 void sp_eagle_close(sp_eagle *eagle);
 size_t sp_eagle_parameters(const sp_eagle *eagle);
 size_t sp_eagle_bytes(const sp_eagle *eagle);
+size_t sp_eagle_device_bytes(const sp_eagle *eagle); /* of the device's memory */
 
 SP_CHECK sp_status sp_eagle_context_open(sp_eagle_context **out, const sp_eagle *eagle, sp_pool *pool,
                                          size_t max_window, sp_error *err);
 void sp_eagle_context_close(sp_eagle_context *context);
 size_t sp_eagle_context_bytes(const sp_eagle_context *context);
+size_t sp_eagle_context_device_bytes(const sp_eagle_context *context);
 sp_draft_model sp_eagle_model(sp_eagle_context *context);
 
 #endif

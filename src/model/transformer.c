@@ -361,7 +361,8 @@ static sp_status run(const sp_context *c, const size_t n_rows[MAX_STREAMS], cons
         run_here(c, n_rows, w->logits);
         return SP_OK;
     }
-    sp_device_rows rows = {c->n_streams, n_rows[0], c->token, c->position, c->slot, w->parents, w->latents};
+    sp_device_rows rows = {.n_streams = c->n_streams, .n = n_rows[0], .token = c->token, .position = c->position,
+                           .slot = c->slot, .parent = w->parents, .latents = w->latents};
     return c->t->device->pass(c->device, &rows, w->logits, features ? c->norm : NULL, err);
 }
 

@@ -53,10 +53,26 @@ static void leave_host(sp_transformer *t)
     sp_load_release(&t->head);
     sp_load_release(&t->head_hidden);
     sp_load_release(&t->latents);
+    sp_load_release(&t->join);
     t->packed_bytes = 0;
 }
 
-sp_status sp_transformer_use_device(sp_transformer *t, const sp_device_model_ops *device, int number, sp_error *err)
+/* What a drafter's plan has otherwise than that of a transformer of its sizes. */
+static void draft_for(const sp_transformer *target, const sp_transformer *t, sp_device_plan *plan,
+                      sp_device_block *block)
+{
+    /* It has no row for position 0, so it counts from the next one. */
+    plan->n_prefix--;
+    plan->cosine += t->config.head_dim / 2;
+    plan->sine += t->config.head_dim / 2;
+    plan->norm = plan->input_norm = block->attention_norm = NULL;
+    plan->join = matrix_of(&t->join);
+    plan->join_bias = t->join_bias;
+    plan->head_of = target->on_device;
+}
+
+static sp_status use_device(sp_transformer *t, const sp_device_model_ops *device, int number,
+                            const sp_transformer *target, sp_error *err)
 {
     if (!t->bf16 || t->on_device) return SP_FAIL(err, SP_EBUG, "device: only a transformer in bf16, and only once");
     sp_device_block *blocks = sp_alloc(t->config.layers, sizeof *blocks);
@@ -64,12 +80,24 @@ sp_status sp_transformer_use_device(sp_transformer *t, const sp_device_model_ops
     bool qk_norm = t->config.qk_norm != SP_QK_NORM_NONE;
     for (size_t i = 0; i < t->config.layers; i++) blocks[i] = block_of(&t->layers[i], qk_norm);
     sp_device_plan plan = plan_of(t, blocks);
+    if (target) draft_for(target, t, &plan, blocks);
     sp_status status = device->open(&t->on_device, number, &plan, err);
     sp_release(blocks);
     SP_TRY(status);
     t->device = device;
+    t->device_number = number;
     leave_host(t);
     return SP_OK;
+}
+
+sp_status sp_transformer_use_device(sp_transformer *t, const sp_device_model_ops *device, int number, sp_error *err)
+{
+    return use_device(t, device, number, NULL, err);
+}
+
+sp_status sp_drafter_use_device(sp_transformer *drafter, const sp_transformer *target, sp_error *err)
+{
+    return use_device(drafter, target->device, target->device_number, target, err);
 }
 
 size_t sp_transformer_device_bytes(const sp_transformer *t) { return t->device ? t->device->bytes(t->on_device) : 0; }

@@ -56,12 +56,6 @@ static sp_status layer(sp_loader *l, const sp_model_config *c, size_t index, sp_
     return sp_load_weight(l, SP_SLOT_DOWN, index, c->dim, c->ffn_dim, &to->down);
 }
 
-static sp_status codes_head(sp_loader *l, const sp_model_config *c, size_t inputs, sp_weight *out)
-{
-    sp_part codes = {SP_SLOT_HEAD, 0, c->n_codes};
-    return sp_load_stacked(l, &codes, 1, inputs, c->code_row, out);
-}
-
 static sp_status head(sp_loader *l, sp_transformer *t)
 {
     const sp_model_config *c = &t->config;
@@ -76,7 +70,8 @@ static sp_status head(sp_loader *l, sp_transformer *t)
         SP_TRY(sp_load_vector(l, SP_SLOT_HEAD_HIDDEN_BIAS, 0, c->head_hidden, t->head_hidden_bias));
         SP_TRY(sp_load_vector(l, SP_SLOT_HEAD_BIAS, 0, c->n_codes, t->head_bias));
     }
-    return codes_head(l, c, inputs, &t->head);
+    sp_part codes = {SP_SLOT_HEAD, 0, c->n_codes};
+    return sp_load_stacked(l, &codes, 1, inputs, c->code_row, &t->head);
 }
 
 static sp_status codes(sp_loader *l, sp_transformer *t)
@@ -186,15 +181,6 @@ sp_status sp_weights_load_drafter(sp_transformer *t, const sp_family *family, co
     SP_TRY(sp_load_weight(&l, SP_SLOT_JOIN, 0, c->dim, 2 * c->dim, &t->join));
     t->parameters = l.parameters;
     t->packed_bytes = l.packed_bytes;
-    return SP_OK;
-}
-
-sp_status sp_weights_load_head(sp_transformer *t, const sp_transformer *of, const sp_tensors *tensors, sp_error *err)
-{
-    sp_loader l = loader_of(t, sp_family_find(of->config.family), tensors, err);
-    SP_TRY(codes_head(&l, &of->config, of->config.dim, &t->head));
-    t->packed_bytes += l.packed_bytes;
-    sp_tensors_drop(tensors);
     return SP_OK;
 }
 

@@ -31,6 +31,7 @@ struct sp_transformer {
     float *cosine, *sine;                /* [positions, head_dim / 2] */
     const sp_device_model_ops *device;   /* NULL: passes run on the processor */
     sp_device_model *on_device;
+    int device_number;
     size_t parameters, packed_bytes;
     sp_arena arena; /* norms, tables, layers */
 };
@@ -40,9 +41,9 @@ SP_CHECK sp_status sp_weights_load(sp_transformer *t, const sp_tensors *tensors,
 /* The codes, the join and the layers of a drafter, under the names of family. */
 SP_CHECK sp_status sp_weights_load_drafter(sp_transformer *t, const sp_family *family, const sp_tensors *tensors,
                                            sp_error *err);
-/* The linear head of another transformer, whose tensors these are. */
-SP_CHECK sp_status sp_weights_load_head(sp_transformer *t, const sp_transformer *of, const sp_tensors *tensors,
-                                        sp_error *err);
+/* From now on a drafter's passes run on the device of its target, which is there and outlives it, by the head that is
+ * there; its matrices leave the memory of the host. In transformer_device.c. */
+SP_CHECK sp_status sp_drafter_use_device(sp_transformer *drafter, const sp_transformer *target, sp_error *err);
 void sp_weights_free(sp_transformer *t);
 
 /* One row of a table as floats [width]. */

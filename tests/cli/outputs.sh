@@ -88,6 +88,12 @@ case_dry_run() {
     specular generate -p 'red heart' -b 2 --dry-run > out
     head -1 out | grep -qE '^[0-9]+ bytes: weights [0-9]+, session [0-9]+ \(keys and values [0-9]+\)$'
     [ "$(tail -n +2 out | tr '\n' ' ')" = "red-heart.png red-heart-2.png " ]
+    specular generate -p x --method eagle --dry-run > out
+    python3 -c "
+import re
+total, *parts = map(int, re.fullmatch(r'(\d+) bytes: weights (\d+), session (\d+) .* \d+\), drafter (\d+)',
+                                      open('out').readline().strip()).groups())
+assert total == sum(parts) and min(parts) > 0, (total, parts)"
     printf 'x\ny\n' > p.txt
     specular render -f p.txt --output-dir pictures --dry-run |
         grep -q '^2 pictures: 2 to draw, 0 done, 0 cannot be drawn$'

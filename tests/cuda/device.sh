@@ -24,6 +24,13 @@ expect 2 "cuda:x" "$program" generate -p star --device cuda:x
 expect 7 "arithmetic there is bf16" "$program" generate -p star --device cuda --dtype f32
 expect 5 "nowhere.so.*--device cpu" env SPECULAR_DEVICE_LIBRARY=nowhere.so "$program" generate -p star --device cuda
 expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=1000000 "$program" generate -p star --device cuda
+# The head is that of the model, not a second one of 256 x 1024.
+"$program" info --device cuda --json > info.json
+python3 -c "
+import json
+info = json.load(open('info.json'))
+beside = info['drafter_bytes'] - 2 * info['drafter_parameters']
+assert 0 < beside < 2 * 256 * 1024, beside"
 expect 5 "device: .*--device cpu" env SP_EMULATE_LOSE=400 "$program" generate -p star -s 1 --device cuda \
     --method eagle -o eagle.png
 absent eagle.png

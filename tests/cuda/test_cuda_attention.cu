@@ -75,7 +75,8 @@ static std::vector<float> attend(const world &w, const window &win)
     h.heads = w.s.heads;
     h.kv_heads = w.s.kv_heads;
     h.head_dim = width;
-    sp_rows rows = {nullptr, streams.at(), positions.at(), slots.at(), win.parent.empty() ? nullptr : parents.at()};
+    sp_rows rows = {nullptr, streams.at(), positions.at(), slots.at(), win.parent.empty() ? nullptr : parents.at(),
+                    nullptr};
     sp_cache cache = {keys.at(), values.at(), CAPACITY, w.padded};
     SP_TEST_CUDA(
         sp_cuda_attention(nullptr, q.at(), h, rows, cache, STREAMS, win.rows_each, scratch.at(), out.at()));

@@ -57,7 +57,7 @@ static void embed(void **)
     sp_buffer<float> class_table(classes), learned_table(learned), x(ROWS * dim);
     std::vector<int32_t> token = {5, ~2, SP_TOKEN_GIVEN, 0, 3}, position = {9, 3, 0, 4, -1};
     sp_buffer<int32_t> token_buffer(token), position_buffer(position);
-    sp_rows rows = {token_buffer.at(), nullptr, position_buffer.at(), nullptr, nullptr};
+    sp_rows rows = {token_buffer.at(), nullptr, position_buffer.at(), nullptr, nullptr, nullptr};
     sp_embedding e = {{code_table.at(), SP_BF16}, {class_table.at(), SP_F32}, {learned_table.at(), SP_F32}, 2, prefix};
     SP_TEST_CUDA(sp_cuda_embed(nullptr, e, rows, ROWS, dim, x.at()));
     std::vector<float> got = x.read(), stored = sp_test_rounded(codes);
@@ -85,7 +85,7 @@ static void latents_of(size_t dim, size_t latent_dim)
     std::vector<int32_t> token = {~3, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     sp_buffer<float> weights(w), offset(bias), in(z), x(streams * ROWS * dim), single(ROWS * dim);
     sp_buffer<int32_t> tokens(token);
-    sp_rows rows = {tokens.at(), nullptr, nullptr, nullptr, nullptr};
+    sp_rows rows = {tokens.at(), nullptr, nullptr, nullptr, nullptr, nullptr};
     sp_latent_map map = {weights.at(), offset.at(), latent_dim};
     SP_TEST_CUDA(sp_cuda_latents(nullptr, map, rows, in.at(), streams, ROWS, dim, x.at()));
     std::vector<float> got = x.read();
@@ -101,7 +101,7 @@ static void latents_of(size_t dim, size_t latent_dim)
                 fail_msg("latents of %zu: row %zu, %zu is %g, expected %g", latent_dim, r, i,
                          static_cast<double>(got[r * dim + i]), sum);
         }
-    sp_rows own = {tokens.at(1), nullptr, nullptr, nullptr, nullptr};
+    sp_rows own = {tokens.at(1), nullptr, nullptr, nullptr, nullptr, nullptr};
     for (size_t r = 0; r < ROWS; r++)
         SP_TEST_CUDA(sp_cuda_latents(nullptr, map, own, in.at(r * latent_dim), 1, 1, dim, single.at(r * dim)));
     sp_test_equal("rows of latents", &got[ROWS * dim], single.read().data(), ROWS * dim);
@@ -122,7 +122,7 @@ static void feature_positions(void **)
     sp_buffer<uint16_t> stored(sp_test_bf16(table));
     sp_buffer<float> x(features);
     sp_buffer<int32_t> positions(position);
-    sp_rows rows = {nullptr, nullptr, positions.at(), nullptr, nullptr};
+    sp_rows rows = {nullptr, nullptr, positions.at(), nullptr, nullptr, nullptr};
     SP_TEST_CUDA(sp_cuda_add_position(nullptr, {stored.at(), SP_BF16}, rows, prefix, ROWS, dim, x.at()));
     std::vector<float> rounded = sp_test_rounded(table);
     for (size_t r = 1; r < 4; r++)
@@ -173,7 +173,7 @@ static void heads_of(const heads_case &c)
     sp_heads h = {c.heads, c.kv_heads, d, c.norm ? q_norm.at() : nullptr, c.norm ? k_norm.at() : nullptr,
                   c.norm == 3 ? q_bias.at() : nullptr, c.norm == 3 ? k_bias.at() : nullptr, c.norm >= 2, 1e-3f,
                   cos_table.at(), sin_table.at(), c.adjacent};
-    sp_rows rows = {nullptr, streams.at(), positions.at(), slots.at(), nullptr};
+    sp_rows rows = {nullptr, streams.at(), positions.at(), slots.at(), nullptr, nullptr};
     sp_cache cache = {keys.at(), values.at(), CAPACITY, padded};
     SP_TEST_CUDA(sp_cuda_heads(nullptr, sp_partial{in.at(), 1, n}, h, rows, cache, ROWS, q.at()));
     position[4] = 0; /* the reference has no row that is not fed */

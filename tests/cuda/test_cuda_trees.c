@@ -1,13 +1,20 @@
-/* Trees over a model on a device: the host's loop draws them, the device checks them, the drafting model is the
- * processor's. It is given the device's features, has the laws it has beside a model on the processor, and where the
- * tokens are known in advance, they are those of ar. */
+/* Trees over a model on a device: the host's loop draws them, the drafting model and the model that checks them are on
+ * the device. Features and laws of drafts are as near to float arithmetic as those of ref in bf16, and have the same
+ * bits however many rows share a pass; where tokens are known in advance, they are those of ar; faults end in one
+ * line. */
 #include <unistd.h>
 
 #include "decode/decode.h"
 #include "model/eagle.h"
+#include "tests/cuda/apart.h"
+#include "tests/cuda/faults.h"
 #include "unit/transformer_checkpoint.h"
 
-enum { WINDOW = 12, DIM = 64, FFN = 96, ROWS = 3, COLUMNS = 8, TOKENS = ROWS * COLUMNS };
+/* A prefix longer than the window comes in two parts. */
+enum { WINDOW = 12, LEAD = 16, DIM = 64, FFN = 96, ROWS = 3, COLUMNS = 8, TOKENS = ROWS * COLUMNS };
+
+/* Float arithmetic, bf16 arithmetic, bf16 on the device. */
+enum { EXACT, HERE, THERE, N_PLACES };
 
 extern const sp_device_ops *sp_device_functions(void);
 
@@ -39,6 +46,7 @@ static void write_drafter(void)
     checkpoint c = {0};
     add_tensor(&c, SP_SHAPE2(CODES, DIM), "embed_tokens.weight");
     add_tensor(&c, SP_SHAPE2(DIM, 2 * DIM), "fc.weight");
+    add_tensor(&c, SP_SHAPE1(DIM), "fc.bias");
     for (size_t i = 0; i < 4; i++)
         add_tensor(&c, SP_SHAPE2(DIM, DIM), "layers.0.self_attn.%s_proj.weight", squares[i]);
     add_tensor(&c, SP_SHAPE1(DIM), "layers.0.post_attention_layernorm.weight");
@@ -63,14 +71,14 @@ typedef struct drawer {
     sp_decoder *decoder;
 } drawer;
 
-static void open_drawer(drawer *d, const checkpoint *file, const sp_model_config *config, bool on_device)
+static void open_drawer(drawer *d, const checkpoint *file, const sp_model_config *config, int where)
 {
     const sp_ops *ops = sp_ops_find("ref");
-    SP_TEST_OK(sp_transformer_open(&d->target, config, file->tensors, on_device ? sp_device_pack_ops() : ops, true,
-                                   err));
-    if (on_device) SP_TEST_OK(sp_transformer_use_device(d->target, sp_device_functions()->models, 0, err));
+    SP_TEST_OK(sp_transformer_open(&d->target, config, file->tensors, where == THERE ? sp_device_pack_ops() : ops,
+                                   where != EXACT, err));
+    if (where == THERE) SP_TEST_OK(sp_transformer_use_device(d->target, sp_device_functions()->models, 0, err));
     SP_TEST_OK(sp_context_open(&d->context, d->target, NULL, WINDOW, 1, err));
-    SP_TEST_OK(sp_eagle_open(&d->eagle, folder, d->target, file->tensors, ops, "", err));
+    SP_TEST_OK(sp_eagle_open(&d->eagle, folder, d->target, "", err));
     SP_TEST_OK(sp_eagle_context_open(&d->drafter, d->eagle, NULL, WINDOW, err));
     sp_model model = sp_context_model(d->context);
     sp_draft_model draft = sp_eagle_model(d->drafter);
@@ -91,50 +99,95 @@ static void close_drawer(drawer *d)
 static const int32_t prompt[] = {3, 1, 4};
 static const sp_model_prompt words = {prompt, 3};
 
-/* Distance as a part of the size: rows of another position or stream are about 1 apart, roundings to bf16 in a layer
- * 2^-6 or less. */
-static void assert_near(const char *what, const float *x, const float *y, size_t count)
-{
-    double apart = 0, size = 0;
-    for (size_t i = 0; i < count; i++) {
-        apart += (double)(x[i] - y[i]) * (double)(x[i] - y[i]);
-        size += (double)y[i] * (double)y[i];
-    }
-    if (!(apart <= size / 256)) fail_msg("%s are %.3g of their size apart", what, sqrt(apart / size));
-}
-
 /* Of the prefix and of a tree, both streams. */
-static void features_are_alike(drawer *both)
+static void features_are_alike(drawer *drawers)
 {
-    enum { PREFIX_FLOATS = 2 * (PREFIX - 1) * DIM, N = 5, FIRST = 2 };
+    enum { PREFIX_ROWS = 2 * (LEAD - 1), N = 5, FIRST = 2 };
     static const int32_t fed[FIRST] = {0, 30}, ids[N] = {7, 11, 13, 17, 19}, parents[N] = {0, 0, 0, 1, 2};
-    float prefix[2][PREFIX_FLOATS], tree[2][2 * N * DIM], logits[2 * N * CODES];
-    for (size_t i = 0; i < 2; i++) {
-        sp_model model = sp_context_model(both[i].context);
+    float prefix[N_PLACES][PREFIX_ROWS * DIM], tree[N_PLACES][2 * N * DIM], logits[2 * N * CODES];
+    for (int i = 0; i < N_PLACES; i++) {
+        sp_model model = sp_context_model(drawers[i].context);
         SP_TEST_OK(model.ops->begin(model.state, &words, true, prefix[i], err));
         SP_TEST_OK(model.ops->forward(model.state, &(sp_model_window){.n = FIRST, .ids = fed, .logits = logits}, err));
         sp_model_window window = {.first = FIRST, .n = N, .ids = ids, .parents = parents, .logits = logits,
                                   .features = tree[i]};
         SP_TEST_OK(model.ops->forward(model.state, &window, err));
     }
-    assert_near("features of the prefix", prefix[1], prefix[0], PREFIX_FLOATS);
-    assert_near("features of a tree", tree[1], tree[0], 2 * N * DIM);
+    assert_as_near("features of the prefix", prefix[THERE], prefix[HERE], prefix[EXACT], PREFIX_ROWS, DIM);
+    assert_as_near("features of a tree", tree[THERE], tree[HERE], tree[EXACT], 2 * N, DIM);
 }
 
-/* The same features and tokens have the same laws, bit for bit, wherever the target is. */
-static void drafts_are_the_same(drawer *both)
+/* Laws [n, stream] out of [stream, n]. */
+static void put_laws(const float *logits, size_t n, float **out)
 {
-    enum { N = 3 };
-    static const int32_t ids[N] = {5, 40, 11};
-    float features[2 * N * DIM], logits[2][2 * CODES];
-    for (size_t i = 0; i < sizeof features / sizeof *features; i++) features[i] = sp_test_value(1, i);
-    for (size_t i = 0; i < 2; i++) {
-        sp_draft_model draft = sp_eagle_model(both[i].drafter);
-        SP_TEST_OK(draft.ops->begin(draft.state, features, true, err));
-        SP_TEST_OK(draft.ops->extend(draft.state, 0, ids, features, N, logits[i], err));
+    for (size_t j = 0; j < n; j++)
+        for (size_t s = 0; s < 2; s++, *out += CODES)
+            memcpy(*out, logits + (s * n + j) * CODES, CODES * sizeof **out);
+}
+
+enum { LONGEST = 5, LEVELS = 3, NODES = 8, LAWS = 2 * (1 + NODES + 1 + NODES) };
+
+/* Tokens first .. first + n - 1 become final, step of them at a time. */
+static void extend_by(const sp_draft_model *draft, size_t first, size_t n, size_t step, float **out)
+{
+    float features[2 * LONGEST * DIM], logits[2 * CODES];
+    int32_t ids[LONGEST];
+    for (size_t at = first; at < first + n; at += step) {
+        for (size_t j = 0; j < step; j++) ids[j] = (int32_t)((at + j) * 31 % CODES);
+        for (size_t s = 0; s < 2; s++)
+            for (size_t i = 0; i < step * DIM; i++)
+                features[s * step * DIM + i] = sp_test_value((uint32_t)s, at * DIM + i);
+        SP_TEST_OK(draft->ops->extend(draft->state, at, ids, features, step, logits, err));
     }
-    assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
-    assert_memory_not_equal(logits[0], logits[0] + CODES, sizeof logits[0] / 2);
+    put_laws(logits, 1, out);
+}
+
+/* One tree under two numberings, level by level. */
+static const sp_draft_node numbered[2][NODES] = {
+    {{1, 0, 7}, {2, 0, 11}, {3, 0, 13}, {4, 1, 17}, {5, 2, 19}, {6, 2, 23}, {7, 3, 29}, {8, 6, 31}},
+    {{3, 0, 7}, {1, 0, 11}, {2, 0, 13}, {7, 3, 17}, {4, 1, 19}, {5, 1, 23}, {6, 2, 29}, {8, 5, 31}}};
+
+/* A level in a pass, or a node. */
+static void grow_by(const sp_draft_model *draft, bool pieces, float **out)
+{
+    static const size_t levels[LEVELS] = {3, 4, 1};
+    float logits[2 * NODES * CODES];
+    const sp_draft_node *nodes = numbered[pieces];
+    for (size_t level = 0, at = 0, end = 0; level < LEVELS; level++) {
+        end += levels[level];
+        for (size_t step = pieces ? 1 : levels[level]; at < end; at += step) {
+            SP_TEST_OK(draft->ops->grow(draft->state, nodes + at, step, logits, err));
+            put_laws(logits, step, out);
+        }
+    }
+}
+
+/* Laws of a history with two trees. */
+static void laws_of(const sp_eagle *eagle, size_t window, bool pieces, float *out)
+{
+    float prefix[2 * (LEAD - 1) * DIM], *at = out;
+    sp_eagle_context *context;
+    SP_TEST_OK(sp_eagle_context_open(&context, eagle, NULL, window, err));
+    sp_draft_model draft = sp_eagle_model(context);
+    for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) prefix[i] = sp_test_value(2, i);
+    SP_TEST_OK(draft.ops->begin(draft.state, prefix, true, err));
+    extend_by(&draft, 0, LONGEST, pieces ? 1 : LONGEST, &at);
+    grow_by(&draft, pieces, &at);
+    extend_by(&draft, LONGEST, 2, pieces ? 1 : 2, &at);
+    grow_by(&draft, pieces, &at);
+    assert_int_equal(at - out, LAWS * CODES);
+    sp_eagle_context_close(context);
+}
+
+static void laws_are_alike(const drawer *drawers)
+{
+    float laws[N_PLACES][LAWS * CODES], pieces[LAWS * CODES];
+    for (int i = 0; i < N_PLACES; i++) laws_of(drawers[i].eagle, WINDOW, false, laws[i]);
+    assert_as_near("laws of drafts", laws[THERE], laws[HERE], laws[EXACT], LAWS, CODES);
+    laws_of(drawers[THERE].eagle, LEAD, true, pieces);
+    assert_memory_equal(laws[THERE], pieces, sizeof pieces);
+    assert_true(sp_eagle_bytes(drawers[THERE].eagle) < sp_eagle_bytes(drawers[HERE].eagle));
+    assert_true(sp_eagle_device_bytes(drawers[THERE].eagle) > 0);
 }
 
 static sp_exactness draw(drawer *d, const char *rule, size_t branches, float cfg_scale, float temperature, int32_t *out)
@@ -175,14 +228,64 @@ static void trees_on_a_device(void **state)
     (void)state;
     checkpoint file = make(small);
     sp_model_config config = config_of(small);
-    drawer both[2] = {{0}};
+    drawer drawers[N_PLACES] = {{0}};
     strengthen(&file);
     config.rows = ROWS;
-    for (int i = 0; i < 2; i++) open_drawer(&both[i], &file, &config, i == 1);
-    features_are_alike(both);
-    drafts_are_the_same(both);
-    pictures_are_known(&both[1]);
-    for (int i = 0; i < 2; i++) close_drawer(&both[i]);
+    config.prefix_length = LEAD;
+    for (int i = 0; i < N_PLACES; i++) open_drawer(&drawers[i], &file, &config, i);
+    features_are_alike(drawers);
+    laws_are_alike(drawers);
+    pictures_are_known(&drawers[THERE]);
+    for (int i = 0; i < N_PLACES; i++) close_drawer(&drawers[i]);
+    free_checkpoint(&file);
+}
+
+static sp_status draft_once(const sp_transformer *target, sp_error *error)
+{
+    static const int32_t id = 1;
+    float prefix[2 * (PREFIX - 1) * DIM] = {0}, feature[2 * DIM] = {0}, logits[2 * CODES];
+    sp_eagle_context *context = NULL;
+    sp_eagle *eagle = NULL;
+    sp_status status = sp_eagle_open(&eagle, folder, target, "", error);
+    if (status == SP_OK) status = sp_eagle_context_open(&context, eagle, NULL, WINDOW, error);
+    sp_draft_model draft = sp_eagle_model(context);
+    if (status == SP_OK) status = draft.ops->begin(draft.state, prefix, true, error);
+    if (status == SP_OK) status = draft.ops->extend(draft.state, 0, &id, feature, 1, logits, error);
+    sp_eagle_context_close(context);
+    sp_eagle_close(eagle);
+    return status;
+}
+
+/* Without memory for the weights or for the context, and wherever the device is lost: it is said in a line, and
+ * everything is given back. */
+static void faults(void **state)
+{
+    (void)state;
+    if (!sp_fault_possible()) skip();
+    checkpoint file = make(small);
+    sp_model_config config = config_of(small);
+    sp_transformer *target;
+    SP_TEST_OK(sp_transformer_open(&target, &config, file.tensors, sp_device_pack_ops(), true, err));
+    SP_TEST_OK(sp_transformer_use_device(target, sp_device_functions()->models, 0, err));
+    size_t held = sp_fault_allocations(), failures[2] = {0};
+    for (int lost = 0; lost < 2; lost++) {
+        sp_status status = SP_EDEVICE;
+        for (size_t limit = 1; status != SP_OK; limit += lost ? 1 : limit / 4 + 1) {
+            sp_error error = {0};
+            sp_fault_memory(lost ? 0 : limit);
+            sp_fault_lose(lost ? (long)limit : -1);
+            status = draft_once(target, &error);
+            sp_fault_memory(0);
+            sp_fault_lose(-1);
+            assert_int_equal(sp_fault_allocations(), held);
+            if (status == SP_OK) continue;
+            assert_int_equal(status, SP_EDEVICE);
+            assert_non_null(strstr(error.message, lost ? "--device cpu" : "out of memory"));
+            failures[lost]++;
+        }
+    }
+    assert_true(failures[0] > 10 && failures[1] > 30);
+    sp_transformer_close(target);
     free_checkpoint(&file);
 }
 
@@ -208,6 +311,6 @@ static int remove_folder(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(trees_on_a_device)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(trees_on_a_device), cmocka_unit_test(faults)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

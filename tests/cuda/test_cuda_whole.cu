@@ -55,7 +55,7 @@ static sp_status begin(void *state, const sp_model_prompt *, bool guided, float 
         }
         last[s] = prefix_id(m->prompt, s, PREFIX - 1);
     }
-    sp_device_rows rows = {streams, PREFIX - 1, token.data(), position.data(), position.data(), NULL, NULL};
+    sp_device_rows rows = {streams, PREFIX - 1, token.data(), position.data(), position.data(), NULL, NULL, NULL, NULL};
     SP_TRY(m->ops->pass(m->context, &rows, NULL, NULL, err));
     return m->ops->follow(m->context, last, streams, err);
 }
@@ -70,7 +70,7 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
             token.push_back(w->first + j == 0 ? ~prefix_id(m->prompt, s, PREFIX - 1) : w->ids[j]);
             position.push_back(static_cast<int32_t>(PREFIX + w->first + j) - 1);
         }
-    sp_device_rows rows = {streams, w->n, token.data(), position.data(), position.data(), NULL, NULL};
+    sp_device_rows rows = {streams, w->n, token.data(), position.data(), position.data(), NULL, NULL, NULL, NULL};
     return m->ops->pass(m->context, &rows, w->logits, NULL, err);
 }
 

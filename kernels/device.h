@@ -14,6 +14,7 @@
 #include "kernels/device_codec.h"
 #include "kernels/device_head.h"
 #include "kernels/device_loop.h"
+#include "kernels/device_masked.h"
 #include "kernels/kernels.h"
 
 enum { SP_DEVICE_VERSION = 3 }; /* of this header; a table of another version is not used */
@@ -121,6 +122,7 @@ typedef struct sp_device_ops {
     const sp_device_model_ops *models;
     const sp_device_codec_ops *codecs;
     const sp_device_head_ops *heads;
+    const sp_device_masked_ops *masked;
 } sp_device_ops;
 
 /* The one function that the shared object exports, under the name SP_DEVICE_ENTRY. */

@@ -86,21 +86,13 @@ static bool stored_bf16(const sp_engine *e)
     return stored;
 }
 
-/* Why a model that was loaded cannot run on a device; NULL: it can. */
-static const char *unfit(const sp_engine *e, const char *dtype)
-{
-    if (e->config.masked) return "it draws tokens in any order";
-    return strcmp(dtype, "f32") == 0 ? "the arithmetic there is bf16" : NULL;
-}
-
 /* auto is the processor: the back end of a device becomes the default where it has been measured (docs/CUDA.md). */
 static sp_status find_device(sp_engine *e, const sp_engine_options *o, sp_error *err)
 {
     if (!parse_cuda(o->device, &e->device_number)) return SP_OK;
-    const char *why = unfit(e, o->dtype);
-    if (why)
-        return SP_FAIL(err, SP_EUNSUPPORTED, "device '%s': %.300s cannot run there: %s; use --device cpu", o->device,
-                       e->path, why);
+    if (strcmp(o->dtype, "f32") == 0)
+        return SP_FAIL(err, SP_EUNSUPPORTED, "device '%s': --dtype f32: the arithmetic there is bf16; use --dtype bf16 "
+                       "or --device cpu", o->device);
     return sp_device_load(&e->device, e->device_number, err);
 }
 

@@ -39,6 +39,16 @@ cudaError_t sp_cuda_finish(cudaStream_t stream, sp_partial x, const float *bias,
 cudaError_t sp_cuda_norm(cudaStream_t stream, float *x, sp_partial add, const float *gain, float eps, size_t n_rows,
                          size_t width, uint16_t *y, float *features);
 
+struct sp_layer_norm {
+    const float *gain, *bias; /* [width] */
+    float eps;
+};
+
+/* x [n_rows, width] += add + add_bias [width], then layer_norm of it, as sp_cuda_norm. add_bias is read where there is
+ * something to add. */
+cudaError_t sp_cuda_layer_norm(cudaStream_t stream, float *x, sp_partial add, const float *add_bias,
+                               const sp_layer_norm &norm, size_t n_rows, size_t width, uint16_t *y, float *features);
+
 /* y bf16 [n_rows, width] = silu(gate) * up, x rows [gate | up] of 2 width. */
 cudaError_t sp_cuda_swiglu(cudaStream_t stream, sp_partial x, size_t n_rows, size_t width, uint16_t *y);
 
@@ -71,12 +81,13 @@ struct sp_heads {
     const float *q_bias, *k_bias; /* the same shapes, or NULL */
     bool layer_norm;              /* else RMSNorm */
     float eps;
-    const float *cosine, *sine; /* [positions, head_dim / 2] */
+    const float *cosine, *sine; /* [positions, head_dim / 2]; NULL: no rotation */
     bool adjacent;              /* rotates pairs (2j, 2j + 1), else (j, j + head_dim / 2) */
+    const float *bias;          /* [heads + 2 kv_heads, head_dim] of queries, keys, values; NULL: none */
 };
 
-/* Of qkv rows [q heads | k heads | v heads]: norms and rotates queries and keys, writes q bf16 [n_rows, heads, padded
- * head_dim], whose padding stays as it is, and the cache. */
+/* Of qkv rows [q heads | k heads | v heads]: adds the bias, norms and rotates queries and keys, writes q bf16 [n_rows,
+ * heads, padded head_dim], whose padding stays as it is, and the cache. */
 cudaError_t sp_cuda_heads(cudaStream_t stream, sp_partial qkv, const sp_heads &heads, const sp_rows &rows,
                           const sp_cache &cache, size_t n_rows, uint16_t *q);
 

@@ -1,4 +1,5 @@
-/* What follows the product of queries, keys and values, fused: the norm of heads, rotation, the write into the cache.
+/* What follows the product of queries, keys and values, fused: the bias, the norm of heads, rotation, the write into
+ * the cache.
  *
  * Roofline: bytes only, at most 3 x 4096 x 4 a row and slice from the second-level cache. One warp a head of a row. */
 #include "kernels/cuda/ops.cuh"
@@ -57,6 +58,9 @@ __global__ void SP_BOUNDS(WARPS *SP_WARP, 1)
         if (j >= half) continue;
         v[p][0] = sp_partial_at(qkv, at);
         v[p][1] = sp_partial_at(qkv, at + step);
+        if (!h.bias) continue;
+        v[p][0] += h.bias[head * h.head_dim + first_of(j, h.adjacent)];
+        v[p][1] += h.bias[head * h.head_dim + first_of(j, h.adjacent) + step];
     }
     if (!value && h.q_norm)
         normalise(v, h, (key ? h.k_norm + kv_head * h.head_dim : h.q_norm + head * h.head_dim),
@@ -76,7 +80,7 @@ __global__ void SP_BOUNDS(WARPS *SP_WARP, 1)
             continue;
         }
         size_t angle = static_cast<size_t>(position) * half + j;
-        float c = h.cosine[angle], s = h.sine[angle];
+        float c = h.cosine ? h.cosine[angle] : 1.0f, s = h.cosine ? h.sine[angle] : 0.0f;
         to[a] = rounded(v[p][0] * c - v[p][1] * s);
         to[b] = rounded(v[p][1] * c + v[p][0] * s);
     }

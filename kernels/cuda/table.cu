@@ -22,6 +22,6 @@ static sp_status check(int device, sp_error *err)
 extern "C" __attribute__((visibility("default"))) const sp_device_ops *sp_device_functions(void)
 {
     static const sp_device_ops ops = {SP_DEVICE_VERSION, "cuda", check, &sp_cuda_models, &sp_cuda_codec,
-                                      &sp_cuda_head_ops};
+                                      &sp_cuda_head_ops, &sp_cuda_masked};
     return &ops;
 }

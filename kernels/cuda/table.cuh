@@ -6,6 +6,7 @@ extern "C" {
 }
 
 extern const sp_device_model_ops sp_cuda_models;
+extern const sp_device_masked_ops sp_cuda_masked;
 extern "C" const sp_device_codec_ops sp_cuda_codec;
 extern "C" const sp_device_head_ops sp_cuda_head_ops;
 

@@ -65,7 +65,7 @@ static sp_status fill_block(sp_filler *f, const sp_device_model *m, const sp_dev
     size_t q = p->heads * p->head_dim, kv = p->kv_heads * p->head_dim;
     sp_heads *h = &to->heads;
     *h = sp_heads{p->heads, p->kv_heads, p->head_dim, NULL, NULL, NULL, NULL, p->layer_norm, p->eps,
-                  m->cosine, m->sine, p->rope_adjacent};
+                  m->cosine, m->sine, p->rope_adjacent, NULL};
     SP_TRY(sp_fill_vector(f, from->attention_norm, p->dim, &to->attention_norm));
     SP_TRY(sp_fill_vector(f, from->ffn_norm, p->dim, &to->ffn_norm));
     SP_TRY(sp_fill_vector(f, from->q_norm, q, &h->q_norm));

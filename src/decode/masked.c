@@ -131,23 +131,43 @@ static size_t schedule(const sp_masked_decoder *d, size_t passes, size_t k, size
     return n;
 }
 
+/* Chains of the first n draws and rows in memory, step by step. */
+static sp_status run_steps(sp_chain_decoder *d, const turn *t, sp_draw_purpose purpose, size_t n, sp_error *err)
+{
+    sp_chain_memory *m = d->memory;
+    sp_latent_model chains = chains_of(t->model);
+    for (size_t i = 0; i < n; i++) sp_chain_noise(&m->draw[i], purpose, 0, d->dim, m->state + i * d->dim);
+    sp_chain_own own = {m->draw, purpose, d->dim};
+    sp_chain_rows_run run = {.model = &chains, .pool = m->pool, .n = n, .row = m->row, .state = m->state,
+                             .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
+                             .user = &own};
+    return sp_chain_run(&run, err);
+}
+
+/* The same in one call of a device. */
+static sp_status run_on_device(sp_chain_decoder *d, const turn *t, sp_draw_purpose purpose, size_t n, sp_error *err)
+{
+    sp_chain_memory *m = d->memory;
+    const sp_chain_plan *plan = &t->plan->chain;
+    for (size_t i = 0; i < n; i++) m->position[i] = m->draw[i].position;
+    sp_device_chains chains = {.n = n, .row = m->row, .position = m->position, .seed = plan->seed,
+                               .image = plan->image, .pass = (uint32_t)d->passes, .purpose = purpose,
+                               .state = m->state, .mean = m->mean, .deviation = m->deviation};
+    return t->model->ops->chains(t->model->state, &chains, err);
+}
+
 /* Chains of n positions from `at` on; their last states are left in memory. At most max_window. */
 static sp_status run_chains(sp_chain_decoder *d, const turn *t, size_t at, size_t n, sp_error *err)
 {
     sp_chain_memory *m = d->memory;
     const sp_chain_plan *plan = &t->plan->chain;
     sp_draw_purpose purpose = t->judges && !plan->settings.align ? SP_DRAW_APART : SP_DRAW_CHAIN;
-    sp_latent_model chains = chains_of(t->model);
     for (size_t i = 0; i < n; i++) {
         m->row[i] = (int32_t)(at + i);
         m->draw[i] = (sp_chain_draw){plan->seed, plan->image, (uint32_t)t->positions[at + i], (uint32_t)d->passes};
-        sp_chain_noise(&m->draw[i], purpose, 0, d->dim, m->state + i * d->dim);
     }
-    sp_chain_own own = {m->draw, purpose, d->dim};
-    sp_chain_rows_run run = {.model = &chains, .pool = m->pool, .n = n, .row = m->row, .state = m->state,
-                             .mean = m->mean, .deviation = m->deviation, .advance = sp_chain_own_step,
-                             .user = &own};
-    SP_TRY(sp_chain_run(&run, err));
+    if (t->model->ops->chains) SP_TRY(run_on_device(d, t, purpose, n, err));
+    else SP_TRY(run_steps(d, t, purpose, n, err));
     size_t bad = sp_chain_not_finite(m->state, n, d->dim);
     if (bad == n) return SP_OK;
     return sp_chain_finite(d, (size_t)t->positions[at + bad], 1, m->state + bad * d->dim, err);

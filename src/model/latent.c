@@ -42,6 +42,10 @@ static sp_status load_on_device(sp_latent *l, const sp_tensors *tensors, int num
 {
     const sp_model_config *c = &l->config;
     const sp_ops *plain = sp_ops_find("ref"); /* rows of floats, as the device takes them */
+    if (c->masked) {
+        SP_TRY(sp_masked_open(&l->masked, c, tensors, sp_device_pack_ops(), true, err));
+        return sp_masked_use_device(l->masked, l->device, number, err);
+    }
     SP_TRY(sp_transformer_open(&l->transformer, c, tensors, sp_device_pack_ops(), true, err));
     SP_TRY(sp_transformer_use_device(l->transformer, l->device->models, number, err));
     SP_TRY(sp_head_open(&l->head, &c->diffusion, sp_family_find(c->family), tensors, plain, true, err));
@@ -109,6 +113,7 @@ size_t sp_latent_bytes(const sp_latent *l)
 
 size_t sp_latent_device_bytes(const sp_latent *l)
 {
+    if (l->masked) return sp_masked_device_bytes(l->masked);
     return l->device ? sp_transformer_device_bytes(l->transformer) + sp_head_device_bytes(l->head) : 0;
 }
 
@@ -164,6 +169,7 @@ size_t sp_latent_context_bytes(const sp_latent_context *c)
 
 size_t sp_latent_context_device_bytes(const sp_latent_context *c)
 {
+    if (c->masked) return sp_masked_context_device_bytes(c->masked);
     if (!c->device_head) return 0;
     return sp_context_device_bytes(c->transformer) + c->latent->device->heads->context_bytes(c->device_head);
 }

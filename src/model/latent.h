@@ -21,7 +21,7 @@ typedef struct sp_latent_context sp_latent_context;
 SP_CHECK sp_status sp_latent_open(sp_latent **out, const sp_model_config *config, const sp_tensors *tensors,
                                   const sp_ops *ops, bool bf16, sp_error *err);
 
-/* A causal model on the device of this number, in bf16. Its contexts are there too. */
+/* The same on the device of this number, in bf16. Its contexts are there too. */
 SP_CHECK sp_status sp_latent_open_on(sp_latent **out, const sp_model_config *config, const sp_tensors *tensors,
                                      const sp_device_ops *device, int number, sp_error *err);
 void sp_latent_close(sp_latent *latent);

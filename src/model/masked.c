@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "model/head_device.h"
 #include "model/masked_weights.h"
 #include "model/weights.h"
 
@@ -25,6 +26,9 @@ struct sp_masked_context {
     sp_kv_view kv[MAX_STREAMS];   /* of the layer that runs */
     void *gemm_scratch, *attention_scratch;
     sp_head_context *head;
+    /* On a device, which then does the rest: class_row, scale and guidance are all that is here. */
+    sp_device_masked_context *there;
+    sp_device_head_context *head_there;
     sp_arena arena;
 };
 
@@ -49,6 +53,7 @@ sp_status sp_masked_open(sp_masked **out, const sp_model_config *config, const s
 void sp_masked_close(sp_masked *m)
 {
     if (!m) return;
+    if (m->on_device) m->device->masked->close(m->on_device);
     sp_masked_free(m);
     sp_release(m);
 }
@@ -65,10 +70,12 @@ static void take(sp_masked_context *c)
     size_t positions = g->rows * g->columns, rows = MAX_STREAMS * c->max_rows, width = g->heads * g->head_dim;
     size_t capacity = sp_round_up(c->max_rows, 32), inputs = g->ffn_dim > g->dim ? g->ffn_dim : g->dim;
     int32_t **of_rows[] = {&c->stream, &c->slot, &c->last, &c->zero};
+    c->class_row = sp_arena_take(a, g->dim, sizeof(float));
+    c->scale = sp_arena_take(a, positions, sizeof(float));
+    if (m->device) return;
     for (size_t i = 0; i < sizeof of_rows / sizeof *of_rows; i++) *of_rows[i] = sp_arena_take(a, rows, sizeof(int32_t));
     if (width > inputs) inputs = width;
     c->known = sp_arena_take(a, positions, sizeof *c->known);
-    c->class_row = sp_arena_take(a, g->dim, sizeof(float));
     c->latents = sp_arena_take(a, positions, g->latent_dim * sizeof(float));
     c->x = sp_arena_take(a, rows, g->dim * sizeof(float));
     c->norm = sp_arena_take(a, rows, g->dim * sizeof(float));
@@ -76,7 +83,6 @@ static void take(sp_masked_context *c)
     c->qkv = sp_arena_take(a, rows, 3 * width * sizeof(float));
     c->attended = sp_arena_take(a, rows, width * sizeof(float));
     c->active = sp_arena_take(a, rows, g->ffn_dim * sizeof(float));
-    c->scale = sp_arena_take(a, positions, sizeof(float));
     for (size_t s = 0; s < MAX_STREAMS; s++)
         c->kv[s] = (sp_kv_view){.keys = sp_arena_take(a, capacity, width * sizeof(float)),
                                 .values = sp_arena_take(a, capacity, width * sizeof(float)), .capacity = capacity,
@@ -86,21 +92,27 @@ static void take(sp_masked_context *c)
         sp_arena_take(a, m->ops->attention_scratch(capacity, g->head_dim, sp_pool_threads(c->pool)), 1);
 }
 
+static sp_status open_parts(sp_masked_context *c, sp_error *err)
+{
+    const sp_masked *m = c->m;
+    size_t positions = m->config.rows * m->config.columns;
+    take(c);
+    SP_TRY(sp_arena_commit(&c->arena, "session (scratch)", err));
+    take(c);
+    if (!m->device) return sp_head_context_open(&c->head, m->head, c->pool, positions, err);
+    SP_TRY(m->device->masked->context_open(&c->there, m->on_device, err));
+    return m->device->heads->context_open(&c->head_there, sp_head_on_device(m->head), positions, err);
+}
+
 sp_status sp_masked_context_open(sp_masked_context **out, const sp_masked *m, sp_pool *pool, sp_error *err)
 {
-    size_t positions = m->config.rows * m->config.columns;
     *out = NULL;
     sp_masked_context *c = sp_alloc(1, sizeof *c);
     if (!c) return SP_FAIL(err, SP_ENOMEM, "session: no memory");
     c->m = m;
     c->pool = pool;
-    c->max_rows = m->config.buffer + positions;
-    take(c);
-    sp_status status = sp_arena_commit(&c->arena, "session (scratch)", err);
-    if (status == SP_OK) {
-        take(c);
-        status = sp_head_context_open(&c->head, m->head, pool, positions, err);
-    }
+    c->max_rows = m->config.buffer + m->config.rows * m->config.columns;
+    sp_status status = open_parts(c, err);
     if (status != SP_OK) {
         sp_masked_context_close(c);
         return status;
@@ -112,12 +124,23 @@ sp_status sp_masked_context_open(sp_masked_context **out, const sp_masked *m, sp
 void sp_masked_context_close(sp_masked_context *c)
 {
     if (!c) return;
+    if (c->there) c->m->device->masked->context_close(c->there);
+    if (c->head_there) c->m->device->heads->context_close(c->head_there);
     sp_head_context_close(c->head);
     sp_arena_free(&c->arena);
     sp_release(c);
 }
 
-size_t sp_masked_context_bytes(const sp_masked_context *c) { return c->arena.bytes + sp_head_context_bytes(c->head); }
+size_t sp_masked_context_bytes(const sp_masked_context *c)
+{
+    return c->arena.bytes + (c->head ? sp_head_context_bytes(c->head) : 0);
+}
+
+size_t sp_masked_context_device_bytes(const sp_masked_context *c)
+{
+    const sp_device_ops *device = c->m->device;
+    return device ? device->masked->context_bytes(c->there) + device->heads->context_bytes(c->head_there) : 0;
+}
 
 const float *sp_masked_features(const sp_masked_context *c) { return c->features; }
 
@@ -221,6 +244,14 @@ static void collect(sp_masked_context *c, const sp_masked_pass *pass)
         }
 }
 
+static void set_scale(sp_masked_context *c, const sp_masked_pass *pass)
+{
+    for (size_t j = 0; j < pass->n; j++) {
+        float share = c->m->config.guidance == SP_GUIDANCE_LINEAR ? pass->share[j] : 1;
+        c->scale[j] = 1 + (c->guidance.cfg_scale - 1) * share;
+    }
+}
+
 static sp_status condition(void *state, const sp_masked_pass *pass, sp_error *err)
 {
     sp_masked_context *c = state;
@@ -236,10 +267,7 @@ static sp_status condition(void *state, const sp_masked_pass *pass, sp_error *er
     spread(c, pass, n_rows);
     run_stack(c, &c->m->decoder, c->max_rows);
     collect(c, pass);
-    for (size_t j = 0; j < pass->n; j++) {
-        float share = g->guidance == SP_GUIDANCE_LINEAR ? pass->share[j] : 1;
-        c->scale[j] = 1 + (c->guidance.cfg_scale - 1) * share;
-    }
+    set_scale(c, pass);
     for (size_t i = 0; i < c->n_streams * pass->n * g->dim; i++)
         if (!isfinite(c->features[i]))
             return SP_FAIL(err, SP_EFORMAT, "model: the condition of position %d came out as %g: expected numbers; the "
@@ -248,6 +276,19 @@ static sp_status condition(void *state, const sp_masked_pass *pass, sp_error *er
     sp_head_condition(c->head, &(sp_head_conditions){.n = pass->n, .n_streams = c->n_streams, .features = c->features,
                                                      .scale = c->scale, .temperature = c->guidance.temperature});
     return SP_OK;
+}
+
+/* Features stay on the device. */
+static sp_status condition_there(void *state, const sp_masked_pass *pass, sp_error *err)
+{
+    sp_masked_context *c = state;
+    const sp_device_ops *device = c->m->device;
+    sp_device_masked_pass there = {c->n_streams, c->class_row, pass->known, pass->latents, pass->n, pass->positions};
+    SP_TRY(device->masked->pass(c->there, &there, NULL, err));
+    set_scale(c, pass);
+    sp_device_head_conditions conditions = {pass->n, c->n_streams, device->masked->features(c->there), c->scale,
+                                            c->guidance.temperature};
+    return device->heads->condition(c->head_there, &conditions, err);
 }
 
 static sp_status begin(void *state, const sp_model_prompt *prompt, const sp_latent_guidance *guidance, sp_error *err)
@@ -264,16 +305,24 @@ static sp_status begin(void *state, const sp_model_prompt *prompt, const sp_late
 
 static sp_status step(void *state, const sp_chain_rows *rows, sp_error *err)
 {
-    (void)err;
-    sp_head_step(((sp_masked_context *)state)->head, rows);
+    const sp_masked_context *c = state;
+    if (c->head_there) return sp_head_device_step(c->m->head, c->head_there, rows, err);
+    sp_head_step(c->head, rows);
     return SP_OK;
+}
+
+static sp_status chains(void *state, const sp_device_chains *chains, sp_error *err)
+{
+    const sp_masked_context *c = state;
+    return c->m->device->heads->run(c->head_there, chains, err);
 }
 
 sp_masked_model sp_masked_context_model(sp_masked_context *context)
 {
-    static const sp_masked_model_ops ops = {begin, condition, step};
+    static const sp_masked_model_ops here = {begin, condition, step, NULL};
+    static const sp_masked_model_ops there = {begin, condition_there, step, chains};
     const sp_model_config *g = &context->m->config;
-    return (sp_masked_model){.ops = &ops, .state = context, .dim = g->latent_dim, .n_steps = g->diffusion.chain.steps,
-                             .rows = g->rows, .columns = g->columns,
+    return (sp_masked_model){.ops = context->there ? &there : &here, .state = context, .dim = g->latent_dim,
+                             .n_steps = g->diffusion.chain.steps, .rows = g->rows, .columns = g->columns,
                              .rows_apart = sp_head_rows_apart(context->m->head)};
 }

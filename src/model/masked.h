@@ -15,6 +15,7 @@
  *
  * tensors must outlive the model, whose tables stay in the mapped file. */
 #include "io/tensors.h"
+#include "kernels/device.h"
 #include "model/config.h"
 #include "model/masked_model.h"
 
@@ -25,6 +26,12 @@ typedef struct sp_masked_context sp_masked_context;
 SP_CHECK sp_status sp_masked_open(sp_masked **out, const sp_model_config *config, const sp_tensors *tensors,
                                   const sp_ops *ops, bool bf16, sp_error *err);
 void sp_masked_close(sp_masked *masked);
+
+/* From now on passes and chains run on the device of this number, and so do those of contexts opened later. The model
+ * was opened with sp_device_pack_ops and bf16; its matrices leave the memory of the host. Not twice; on failure the
+ * model can only be closed. */
+SP_CHECK sp_status sp_masked_use_device(sp_masked *masked, const sp_device_ops *device, int number, sp_error *err);
+size_t sp_masked_device_bytes(const sp_masked *masked); /* of the device's memory */
 size_t sp_masked_parameters(const sp_masked *masked);
 size_t sp_masked_head_parameters(const sp_masked *masked); /* of which the diffusion head */
 size_t sp_masked_bytes(const sp_masked *masked); /* packed weights in memory */
@@ -33,9 +40,10 @@ SP_CHECK sp_status sp_masked_context_open(sp_masked_context **out, const sp_mask
                                           sp_error *err);
 void sp_masked_context_close(sp_masked_context *context);
 size_t sp_masked_context_bytes(const sp_masked_context *context);
+size_t sp_masked_context_device_bytes(const sp_masked_context *context); /* of the device's memory */
 sp_masked_model sp_masked_context_model(sp_masked_context *context);
 
-/* The features of the last condition call, [n_streams, n, dim]; for tests. */
+/* The features of the last condition call, [n_streams, n, dim], unless they are on a device; for tests. */
 const float *sp_masked_features(const sp_masked_context *context);
 
 #endif

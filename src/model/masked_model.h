@@ -25,6 +25,8 @@ typedef struct sp_masked_model_ops {
     sp_status (*begin)(void *state, const sp_model_prompt *prompt, const sp_latent_guidance *guidance, sp_error *err);
     sp_status (*condition)(void *state, const sp_masked_pass *pass, sp_error *err);
     sp_status (*step)(void *state, const sp_chain_rows *rows, sp_error *err);
+    /* Whole chains of rows of the last condition call, on a device; NULL when only step is there. The same bits. */
+    sp_status (*chains)(void *state, const sp_device_chains *chains, sp_error *err);
 } sp_masked_model_ops;
 
 typedef struct sp_masked_model {

@@ -37,13 +37,20 @@ static sp_status norm(const loader *l, const char *prefix, const sp_masked_norm 
     return values(l, join(prefix, "bias").text, SP_SHAPE1(dim), to->bias);
 }
 
+/* The back end of what is float whatever the arithmetic: a device takes that as rows of floats. */
+static const sp_ops *float_ops(const sp_masked *m)
+{
+    return m->ops == sp_device_pack_ops() ? sp_ops_find("ref") : m->ops;
+}
+
 static sp_status map(const loader *l, const char *prefix, size_t n, size_t k, bool bf16, sp_masked_map *to)
 {
     const sp_tensor *t;
+    const sp_ops *ops = bf16 ? l->m->ops : float_ops(l->m);
     SP_TRY(sp_tensors_get(l->tensors, join(prefix, "weight").text, SP_SHAPE2(n, k), &t, l->err));
     SP_TRY(sp_tensor_finite(t, l->err));
     SP_TRY(values(l, join(prefix, "bias").text, SP_SHAPE1(n), to->bias));
-    if (!l->m->ops->pack(&to->weight, t->data, t->dtype, n, k, bf16))
+    if (!ops->pack(&to->weight, t->data, t->dtype, n, k, bf16))
         return SP_FAIL(l->err, SP_ENOMEM, "%s: no memory for its %zu x %zu weights; close other programs", t->name, n,
                        k);
     to->weight.bias = to->bias;
@@ -152,7 +159,7 @@ sp_status sp_masked_load(sp_masked *m, const sp_tensors *tensors, sp_error *err)
     SP_TRY(stack(&l, "encoder", &m->encoder));
     SP_TRY(map(&l, "decoder_embed", c->dim, c->dim, m->bf16, &m->between));
     SP_TRY(stack(&l, "decoder", &m->decoder));
-    return sp_head_open(&m->head, &c->diffusion, sp_family_find(c->family), tensors, m->ops, m->bf16, err);
+    return sp_head_open(&m->head, &c->diffusion, sp_family_find(c->family), tensors, float_ops(m), m->bf16, err);
 }
 
 static void free_stack(const sp_masked_stack *s)

@@ -39,6 +39,8 @@ struct sp_masked {
     sp_masked_norm tokens_norm;
     sp_masked_stack encoder, decoder;
     sp_head *head;
+    const sp_device_ops *device; /* NULL: the processor */
+    sp_device_masked *on_device;
     size_t parameters, packed_bytes; /* without the head's */
     sp_arena arena;
 };

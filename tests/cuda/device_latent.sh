@@ -56,14 +56,38 @@ tokens = json.load(open("ar.json"))
 assert all(abs(sum(x * x for x in token) - 4) < 1e-4 for token in tokens), tokens
 END
 
-expect 7 "tokens in any order" "$program" generate -m "$golden/mar-tiny" -p 3 -s 1 --device cuda -o mar.png
+# A masked model, with itself as its drafter.
+mkdir -p mar/draft
+cp "$golden"/mar-tiny/*.safetensors mar
+cp mar/model.safetensors mar/draft
+python3 - "$golden" <<'END'
+import json, sys
+c = json.load(open(f"{sys.argv[1]}/mar-tiny/config.json"))
+c["head"]["steps"], c["sampling"]["passes"] = 1, 3
+json.dump(c, open("mar/config.json", "w"))
+del c["kl"]
+json.dump(c, open("mar/draft/config.json", "w"))
+END
+"$program" generate -m mar -p 3 -s 1 --device cuda --dry-run | grep -q "bytes: weights [1-9].*session [1-9]"
+draw masked -m mar -t 2
+draw released -m mar --method cspd-released --gamma 1 --prefill 0
+same masked.json released.json
+python3 - <<'END'
+import json
+masked, released = (json.load(open(name + ".report")) for name in ("masked", "released"))
+assert masked["nfe"] == released["nfe"] == released["nfe_draft"] == 3, (masked, released)
+assert released["draft_acceptance_rate"] == 1, released
+END
+expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=200000 "$program" generate -m mar -p 3 -s 1 \
+    --device cuda -o small.png
+
 expect 7 "arithmetic there is bf16" draw f32 --dtype f32
 # Too little for the model; enough for it, but not for the one that drafts.
 expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=300000 "$program" generate -p 3 -s 1 --device cuda
 expect 5 "out of memory.*--device cpu" env SP_EMULATE_MEMORY=1000000 "$program" generate -p 3 -s 1 --device cuda \
     --method cspd -o small.png
 absent small.png
-absent mar.png
+absent f32.png
 
 # A device lost in the second of two pictures: the first is there, nothing is half done, and another run makes the rest.
 printf '3\n1\n' > two.txt

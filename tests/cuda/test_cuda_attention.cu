@@ -25,6 +25,9 @@ struct window {
     std::vector<int32_t> position, slot, parent; /* [STREAMS, rows_each]; parent [rows_each], empty for chains */
 };
 
+/* What a row's query and key are made for: its place in a chain, its position on a path of a tree. */
+static const std::vector<int32_t> &place_of(const window &win) { return win.parent.empty() ? win.slot : win.position; }
+
 static std::vector<float> queries(const world &w, const window &win)
 {
     std::vector<float> q(STREAMS * win.rows_each * w.s.heads * w.s.head_dim);
@@ -33,7 +36,7 @@ static std::vector<float> queries(const world &w, const window &win)
     for (size_t r = 0; r < STREAMS * win.rows_each; r++)
         for (size_t i = 0; i < width; i++)
             q[r * width + i] = 3 * sp_test_value(static_cast<uint32_t>(30 + r / win.rows_each),
-                                                 static_cast<size_t>(win.position[r]) * width + i);
+                                                 static_cast<size_t>(place_of(win)[r]) * width + i);
     return sp_test_rounded(q);
 }
 
@@ -44,10 +47,10 @@ static void lay_out(const world &w, const window &win, std::vector<uint16_t> &ke
     values.assign(w.cache_count, 0x7FC0);
     for (size_t s = 0; s < STREAMS; s++) {
         std::vector<int32_t> of_slot(CAPACITY, -1);
-        size_t base = static_cast<size_t>(win.position[s * win.rows_each]);
+        size_t base = static_cast<size_t>(win.slot[s * win.rows_each]);
         for (size_t p = 0; p < base; p++) of_slot[p] = static_cast<int32_t>(p);
         for (size_t r = 0; r < win.rows_each; r++)
-            of_slot[static_cast<size_t>(win.slot[s * win.rows_each + r])] = win.position[s * win.rows_each + r];
+            of_slot[static_cast<size_t>(win.slot[s * win.rows_each + r])] = place_of(win)[s * win.rows_each + r];
         for (size_t h = s * w.s.kv_heads; h < (s + 1) * w.s.kv_heads; h++)
             for (size_t slot = 0; slot < CAPACITY; slot++)
                 for (size_t d = 0; d < w.padded; d++) {
@@ -125,6 +128,14 @@ static window chain(size_t first_0, size_t first_1, size_t rows)
     return win;
 }
 
+/* Every row sees all of its stream, as in a masked model. */
+static window whole(size_t rows)
+{
+    window win = chain(0, 0, rows);
+    win.position.assign(STREAMS * rows, static_cast<int32_t>(rows - 1));
+    return win;
+}
+
 /* Weights and the result are rounded to bf16, 2^-9 of them each, values are below 1. A score, up to 3 sqrt(head_dim) in
  * size, is off by 2 head_dim eps of the sum of sizes before the scale, 3 head_dim; the weights follow. */
 static float attention_bound(size_t head_dim, float y)
@@ -151,6 +162,12 @@ static void chains(void **)
     }
     world w({1, 1, 256});
     compare(w, chain(600, 511, 2));
+}
+
+static void wholes(void **)
+{
+    compare(world({2, 2, 12}), whole(41));
+    compare(world({1, 1, 16}), whole(270));
 }
 
 /* A root, two branches of two rows and a long one, which crosses from a part of 256 keys into the next. */
@@ -206,7 +223,7 @@ static void row_invariant(void **)
 
 int main()
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(trees),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(wholes), cmocka_unit_test(trees),
                                        cmocka_unit_test(row_invariant)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -135,6 +135,7 @@ struct heads_case {
     size_t heads, kv_heads, head_dim;
     bool adjacent;
     int norm; /* 0 none, 1 RMS, 2 layer, 3 layer with bias */
+    bool unrotated; /* but with a bias of its own */
 };
 
 enum { POSITIONS = 20, CAPACITY = 64, STREAMS = 2 };
@@ -154,6 +155,7 @@ static void expected_heads(const heads_case &c, std::vector<float> &x, const std
             if (c.norm == 1) ref->rms_norm(nullptr, at, gain, 1e-3f, 1, d, at);
             else ref->layer_norm(nullptr, at, gain, bias, 1e-3f, 1, d, 1, at);
         }
+    if (c.unrotated) return;
     ref->rope(nullptr, x.data(), all * d, cosine.data(), sine.data(), position, ROWS, c.heads + c.kv_heads, d,
               c.adjacent);
 }
@@ -162,20 +164,22 @@ static void heads_of(const heads_case &c)
 {
     size_t all = c.heads + 2 * c.kv_heads, d = c.head_dim, padded = (d + 15) / 16 * 16, n = ROWS * all * d;
     size_t cache_count = STREAMS * c.kv_heads * CAPACITY * padded;
-    std::vector<float> x = sp_test_values(n, 10), norms[4];
+    std::vector<float> x = sp_test_values(n, 10), shift = sp_test_values(all * d, 18), norms[4];
     std::vector<float> cosine = sp_test_values(POSITIONS * d / 2, 11), sine = sp_test_values(POSITIONS * d / 2, 12);
     for (uint32_t i = 0; i < 4; i++) norms[i] = sp_test_values((i % 2 ? c.kv_heads : c.heads) * d, 13 + i);
     std::vector<int32_t> stream = {0, 0, 1, 1, 1}, position = {3, 19, 0, 4, -1}, slot = {3, 40, 0, 63, 0};
-    sp_buffer<float> in(x), cos_table(cosine), sin_table(sine), q_norm(norms[0]), k_norm(norms[1]);
+    sp_buffer<float> in(x), bias(shift), cos_table(cosine), sin_table(sine), q_norm(norms[0]), k_norm(norms[1]);
     sp_buffer<float> q_bias(norms[2]), k_bias(norms[3]);
     sp_buffer<int32_t> streams(stream), positions(position), slots(slot);
     sp_buffer<uint16_t> keys(cache_count), values(cache_count), q(ROWS * c.heads * padded);
     sp_heads h = {c.heads, c.kv_heads, d, c.norm ? q_norm.at() : nullptr, c.norm ? k_norm.at() : nullptr,
                   c.norm == 3 ? q_bias.at() : nullptr, c.norm == 3 ? k_bias.at() : nullptr, c.norm >= 2, 1e-3f,
-                  cos_table.at(), sin_table.at(), c.adjacent};
+                  c.unrotated ? nullptr : cos_table.at(), c.unrotated ? nullptr : sin_table.at(), c.adjacent,
+                  c.unrotated ? bias.at() : nullptr};
     sp_rows rows = {nullptr, streams.at(), positions.at(), slots.at(), nullptr, nullptr};
     sp_cache cache = {keys.at(), values.at(), CAPACITY, padded};
     SP_TEST_CUDA(sp_cuda_heads(nullptr, sp_partial{in.at(), 1, n}, h, rows, cache, ROWS, q.at()));
+    for (size_t i = 0; i < n && c.unrotated; i++) x[i] += shift[i % (all * d)];
     position[4] = 0; /* the reference has no row that is not fed */
     expected_heads(c, x, norms, cosine, sine, position.data());
     std::vector<uint16_t> got_q = q.read(), got_k = keys.read(), got_v = values.read();
@@ -201,8 +205,10 @@ static void heads_of(const heads_case &c)
 
 static void heads(void **)
 {
-    static const heads_case cases[] = {{3, 1, 64, true, 0},  {4, 2, 128, false, 1}, {2, 2, 100, true, 3},
-                                       {2, 1, 256, false, 2}, {1, 1, 2, true, 1},    {5, 5, 34, false, 3}};
+    static const heads_case cases[] = {{3, 1, 64, true, 0, false},  {4, 2, 128, false, 1, false},
+                                       {2, 2, 100, true, 3, false}, {2, 1, 256, false, 2, false},
+                                       {1, 1, 2, true, 1, false},   {5, 5, 34, false, 3, false},
+                                       {3, 3, 18, false, 0, true},  {4, 2, 66, true, 3, true}};
     for (const heads_case &c : cases) heads_of(c);
 }
 

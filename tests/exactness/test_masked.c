@@ -3,6 +3,7 @@
  * model. */
 #include "acceptance/accept.h"
 #include "base/arena.h"
+#include "decode/chain_rows.h"
 #include "decode/masked.h"
 #include "support.h"
 
@@ -16,6 +17,8 @@ typedef struct toy {
     size_t poison; /* position + 1 whose means are NaN */
     bool lost;     /* steps fail */
     int32_t of_row[POSITIONS];
+    bool whole;  /* chains are run whole, as a device does */
+    size_t runs; /* of whole chains */
 } toy;
 
 /* Every known token counts, by its distance in raster order; guidance by its share. */
@@ -73,10 +76,31 @@ static sp_status step(void *state, const sp_chain_rows *rows, sp_error *err)
     return SP_OK;
 }
 
+/* Chains from start to end by the rules' own code. */
+static sp_status chains(void *state, const sp_device_chains *c, sp_error *err)
+{
+    toy *t = state;
+    t->runs++;
+    assert_true(!c->remember && c->n_coupled == 0);
+    for (size_t j = 0; j < c->n; j++) {
+        sp_chain_draw draw = {c->seed, c->image, c->position[j], c->pass};
+        float *y = c->state + j * DIM, *mean = c->mean + j * DIM, *deviation = c->deviation + j * DIM;
+        assert_int_equal(c->position[j], t->of_row[c->row[j]]);
+        sp_chain_noise(&draw, c->purpose, 0, DIM, y);
+        for (size_t k = 0; k < STEPS; k++) {
+            sp_chain_rows row = {.n = 1, .row = c->row + j, .k = k, .state = y, .mean = mean, .deviation = deviation};
+            SP_TRY(step(t, &row, err));
+            sp_chain_own_step(&(sp_chain_own){&draw, c->purpose, DIM}, 0, k, mean, deviation, y);
+        }
+    }
+    return SP_OK;
+}
+
 static sp_masked_model model_of(toy *t)
 {
-    static const sp_masked_model_ops ops = {begin, condition, step};
-    return (sp_masked_model){.ops = &ops, .state = t, .dim = DIM, .n_steps = STEPS, .rows = ROWS, .columns = COLUMNS};
+    static const sp_masked_model_ops steps = {begin, condition, step, NULL}, whole = {begin, condition, step, chains};
+    return (sp_masked_model){.ops = t->whole ? &whole : &steps, .state = t, .dim = DIM, .n_steps = STEPS, .rows = ROWS,
+                             .columns = COLUMNS};
 }
 
 /* What one decoding gave. */
@@ -279,12 +303,36 @@ static void a_drafter_that_is_the_target_changes_nothing(void **state)
 static void steps_that_fail(void **state)
 {
     (void)state;
-    for (int drafting = 0; drafting < 2; drafting++) {
-        toy target = {.pull = 0.5f, .lost = !drafting}, drafter = {.pull = 0.5f, .lost = drafting};
+    for (int kind = 0; kind < 4; kind++) {
+        bool drafting = kind % 2, whole = kind / 2;
+        toy target = {.pull = 0.5f, .lost = !drafting, .whole = whole};
+        toy drafter = {.pull = 0.5f, .lost = drafting, .whole = whole};
         outcome found = decode(plan_for(drafting ? "cspd-released" : "ar", 4, 3), &target, &drafter, 3);
         assert_int_equal(found.status, SP_EDEVICE);
         assert_non_null(strstr(found.error.message, "lost"));
     }
+}
+
+/* Chains that a device runs whole give the same bits. */
+static void whole_chains_draw_the_same(void **state)
+{
+    (void)state;
+    for (uint32_t image = 0; image < 12; image++)
+        for (int rule = 0; rule < 3; rule++) {
+            toy a = {.pull = 0.5f}, b = {.pull = 0.35f}, c = {.pull = 0.5f, .whole = true};
+            toy d = {.pull = 0.35f, .whole = true};
+            sp_masked_plan plan = plan_for(rule ? "cspd-released" : "ar", 7, image);
+            plan.chain.settings.align = rule < 2;
+            plan.chain.settings.prefill = 0.3f;
+            int threads = 1 + (int)(image % 3);
+            outcome expected = decode(plan, &a, rule ? &b : NULL, threads);
+            outcome found = decode(plan, &c, rule ? &d : NULL, threads);
+            assert_int_equal(found.status, SP_OK);
+            assert_memory_equal(found.latents, expected.latents, sizeof found.latents);
+            assert_int_equal(found.accepted, expected.accepted);
+            assert_int_equal(found.passes, expected.passes);
+            assert_true(c.runs >= found.passes && d.runs >= found.draft_passes);
+        }
 }
 
 static void noise_apart_is_other_noise(void **state)
@@ -457,6 +505,7 @@ int main(void)
         cmocka_unit_test(passes_of_tokens_follow_the_order),
         cmocka_unit_test(released_draws_its_law),
         cmocka_unit_test(a_drafter_that_is_the_target_changes_nothing),
+        cmocka_unit_test(whole_chains_draw_the_same),
         cmocka_unit_test(noise_apart_is_other_noise),
         cmocka_unit_test(steps_that_fail),
         cmocka_unit_test(the_schedule_is_that_of_maskgit),

@@ -183,8 +183,8 @@ SP_CHECK sp_status sp_session_open(sp_session **out, sp_engine *engine, sp_error
 SP_CHECK sp_status sp_generate(sp_session *session, const sp_request *request, const sp_result **result, sp_error *err);
 
 /* A picture of sp_generate_many is done: result is borrowed until the call returns, and the session is busy with other
- * pictures. Or result is NULL and why says what of its request, or of the model's numbers for it, made it fail. Anything
- * but SP_OK ends sp_generate_many with it. */
+ * pictures. Or result is NULL and why says what of its request, or of the model's numbers for it, made it fail.
+ * Anything but SP_OK ends sp_generate_many with it. */
 typedef sp_status sp_picture_call(void *user, size_t index, const sp_result *result, const sp_error *why,
                                   sp_error *err);
 

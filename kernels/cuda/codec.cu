@@ -5,6 +5,7 @@
 #include "kernels/cuda/conv.cuh"
 #include "kernels/cuda/group_norm.cuh"
 #include "kernels/cuda/self_attention.cuh"
+#include "kernels/cuda/table.cuh"
 
 extern "C" {
 #include "base/size.h"
@@ -385,6 +386,8 @@ static sp_status decode(sp_device_codec *c, const void *tokens, uint8_t *rgb, sp
 }
 
 static size_t bytes_of(const sp_device_codec *c) { return c->weight_bytes + c->work_bytes; }
+
+cudaGraphExec_t sp_cuda_codec_graph(const sp_device_codec *c) { return c->graph; }
 
 extern "C" const sp_device_codec_ops sp_cuda_codec;
 const sp_device_codec_ops sp_cuda_codec = {open_codec, decode, bytes_of, close_codec};

@@ -145,7 +145,7 @@ typedef struct batch {
     benchmark *run;
     sp_bench_row *row;
     bool counted;
-    double apart_ms; /* of its pictures: prefixes and pixels, which no two share */
+    double apart_ms; /* of its pictures: prefixes, and pixels where no passes of others run beside them */
 } batch;
 
 static sp_status no_memory(sp_error *err)
@@ -163,7 +163,7 @@ static sp_status measure_picture(void *user, size_t index, const sp_result *resu
     size_t size = token_bytes(run);
     unsigned char *reference = run->reference + index * result->n_tokens * size;
     if (row == run->table.rows) memcpy(reference, tokens, result->n_tokens * size);
-    b->apart_ms += result->prefill_ms + result->vq_ms;
+    b->apart_ms += result->prefill_ms + (run->table.model.batch_size > 1 ? 0 : result->vq_ms);
     sp_progress_done(&run->view, row->method);
     if (!b->counted) return SP_OK;
     for (size_t i = 0; i < result->n_tokens; i++)

@@ -25,11 +25,13 @@ for part in build-kernels test_cuda_gemm test_cuda_trees measure_pass measure_co
 done
 expect 2 "unknown option '--lost'" "$check" --lost
 expect 2 "seconds 'x'" "$check" --seconds x
+expect 2 "unknown part 'pass'" "$check" --parts rates,pass
 stand_in nvidia-smi < /dev/null
 stand_in nvcc < /dev/null
 expect 5 "no GPU" "$check" --work "$folder/work"
 
 stand_in nvidia-smi <<< 'echo "NVIDIA H100, 580.1"'
+expect 5 "nothing that was built" "$check" --built --work "$folder/work"
 stand_in cc-stand-in <<< 'while [ "$1" != -o ]; do shift; done; touch "$2" && chmod +x "$2"'
 stand_in ar <<< 'touch "$2"'
 stand_in compute-sanitizer <<< 'exec "${@: -1}"'
@@ -66,7 +68,11 @@ case "$*" in
         [[ "$*" != *cpu* ]] || last=5
         echo "[1, 2, 3, $last]" > "$to/000002.json"
         ;;
-    render*--batch-size*) [ "$(name=--limit value "$@")" -lt 100 ] || sleep 0.1 ;;
+    render*--batch-size*)
+        to=$(name=--output-dir value "$@")
+        mkdir -p "$to"
+        for ((i = $(name=--limit value "$@"); i > 0; i--)); do : > "$to/$i.png"; done
+        ;;
     bench*jsonl*)
         echo '{"method":"pathwise","window":"auto","image_ms":30.5,"tokens_identical":25600,"tokens":25600}'
         ;;
@@ -89,6 +95,16 @@ for line in "| device memory read | | 3000 GB/s | |" "| Janus-Pro-7B: plain deco
     "# On NVIDIA H100, 580.1" "nvcc 13.0: " "## emoji on cpu" "nothing"; do
     has "$line" "$tables"
 done
+
+# Built before, elsewhere: some of the parts, without building; a part that needs the rates measures them.
+stand_in nvidia-smi < /dev/null
+"$check" --work "$folder/work" --build > built 2>&1 && fail "test_cuda_rows was built"
+rm -r "$folder/work"
+grep -q "^ok build-measure_pass" built || fail "$(cat built)"
+stand_in nvidia-smi <<< 'echo "NVIDIA H100, 580.1"'
+said=$("$check" --work "$folder/work" --built --parts passes,head 2>&1) || fail "$said"
+[[ $(tail -n 1 <<< "$said") = "3 passed, 0 failed" ]] || fail "$said"
+has "| Janus-Pro-7B: plain decoding |" "$tables"
 
 # No time: what is left out is named, and nothing hangs.
 [ -n "${SP_TEST_ALL:-}" ] || exit 0

@@ -1,5 +1,6 @@
 /* Times of the matrix product on a GPU, a Markdown table: what a pass over n rows reads, against what the device's
- * memory gives. Weights of other layers lie between two uses of the same, so that none is read from a cache.
+ * memory gives. One product follows another as in a pass; weights of other layers lie between two uses of the same, so
+ * that none is read from a cache.
  *
  *     measure_gemm GB/S */
 #include "tests/cuda/measure.cuh"
@@ -18,11 +19,14 @@ static void measure(const sp_measure &m, cudaStream_t stream, size_t n, size_t k
     CHECK(cudaMalloc(&tiles, copies * bytes));
     CHECK(cudaMalloc(&x, most * k * sizeof *x));
     CHECK(cudaMalloc(&sums, static_cast<size_t>(slices) * most * n * sizeof *sums));
-    CHECK(cudaMemset(tiles, 0x3C, copies * bytes));
-    CHECK(cudaMemset(x, 0x3D, most * k * sizeof *x));
+    std::vector<uint16_t> values = sp_quick_bf16(std::max(bytes / sizeof *x, most * k), 0.1f);
+    for (size_t i = 0; i < copies; i++)
+        CHECK(cudaMemcpy(tiles + i * bytes, values.data(), bytes, cudaMemcpyHostToDevice));
+    CHECK(cudaMemcpy(x, values.data(), most * k * sizeof *x, cudaMemcpyHostToDevice));
     for (size_t rows : counts) {
         if (m.toy && rows > 2) continue;
-        double us = sp_median_queued_us(m, stream, [&](int i) {
+        int count = static_cast<int>(copies > 16 ? copies : 16 / copies * copies + copies);
+        double us = sp_median_captured_us(m, stream, count, [&](int i) {
             sp_cuda_weight w = {tiles + static_cast<size_t>(i) % copies * bytes, n, k, slices};
             sp_partial y;
             CHECK(sp_cuda_gemm(stream, w, x, rows, sums, &y));

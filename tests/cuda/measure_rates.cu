@@ -2,7 +2,7 @@
  * matrices with float sums, by cuBLASLt. Rows of a table. */
 #include "tests/cuda/measure.cuh"
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) && !defined(SP_WITHOUT_BLAS)
 #include <cublasLt.h>
 #endif
 
@@ -42,7 +42,7 @@ static void measure_memory(const sp_measure &m, cudaStream_t stream)
     CHECK(cudaFree(b));
 }
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) && !defined(SP_WITHOUT_BLAS)
 
 static void check_blas(cublasStatus_t status, const char *what)
 {

@@ -90,8 +90,15 @@ static const sp_device_place *any_live(const sp_device_batch *b)
     return NULL;
 }
 
-/* Of fewer pictures a pass is shorter, and a longer window may pay. */
-static sp_pacer *pacer_of(const sp_device_batch *b) { return &b->pacers[sp_device_step(number(b, SP_PLACE_LIVE))]; }
+/* Of fewer pictures a pass is shorter, and a longer window may pay. They begin with what was learned of more: at the end
+ * of a batch there is no time to measure every window again. */
+static sp_pacer *pacer_of(const sp_device_batch *b)
+{
+    size_t step = sp_device_step(number(b, SP_PLACE_LIVE)), more = step;
+    while (b->pacers[more].passes == 0 && more < sp_device_step(b->n)) more++;
+    if (more > step) b->pacers[step] = b->pacers[more];
+    return &b->pacers[step];
+}
 
 static size_t rows_of(const sp_device_batch *b)
 {

@@ -177,6 +177,7 @@ typedef struct gallery {
     size_t passes[PICTURES], drafted[PICTURES];
     double deviation[PICTURES];
     sp_device_place places[PLACES];
+    sp_pacer pacers[SP_DEVICE_STEPS];
     sp_device_batch batch;
 } gallery;
 
@@ -242,11 +243,11 @@ static sp_status look_round(void *user, sp_error *err)
 /* The pictures from first on. */
 static sp_status draw_gallery(gallery *g, size_t n_places, size_t first, sp_error *err)
 {
-    sp_pacer pacers[SP_DEVICE_STEPS] = {0};
+    memset(g->pacers, 0, sizeof g->pacers);
     g->next = first;
     g->done = 0;
     memset(g->places, 0, sizeof g->places);
-    g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, pacers, take_down, look_round, g};
+    g->batch = (sp_device_batch){&g->device.loop, g->places, n_places, WINDOW, g->pacers, take_down, look_round, g};
     for (size_t at = 0; at < n_places; at++) g->places[at].decoder = g->decoders[at];
     SP_TRY(sp_device_gather(&g->batch, err));
     for (size_t at = 0; at < n_places; at++) SP_TRY(hang(g, at, err));
@@ -334,6 +335,27 @@ static void passes_shrink(void **state)
     }
     assert_int_equal(last, (1u << PLACES) - 1);
     assert_int_equal(sp_automaton_taken(&g.device), 1 << 5 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 1);
+    close_gallery(&g);
+}
+
+/* Fewer pictures go on with what more of them have measured. */
+static void windows_of_fewer(void **state)
+{
+    (void)state;
+    both b;
+    gallery g;
+    float vectors[CODES] = {0};
+    size_t steps = 0;
+    open_gallery(&g, &b, picture());
+    fill_gallery(&g, 1, 0, true, false, vectors);
+    SP_TEST_OK(draw_gallery(&g, 4, 0, err));
+    for (size_t step = sp_device_step(4), more = 0; step + 1 > 0; step--) {
+        if (g.pacers[step].passes == 0) continue;
+        assert_true(g.pacers[step].passes >= more && g.pacers[step].samples[0] > 1);
+        more = g.pacers[step].passes;
+        steps++;
+    }
+    assert_true(steps > 1);
     close_gallery(&g);
 }
 
@@ -625,7 +647,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_the_hosts), cmocka_unit_test(sequences_are_the_hosts),
         cmocka_unit_test(one_rule_after_another), cmocka_unit_test(together_as_alone),
-        cmocka_unit_test(passes_shrink), cmocka_unit_test(something_else_fails),
+        cmocka_unit_test(passes_shrink), cmocka_unit_test(windows_of_fewer), cmocka_unit_test(something_else_fails),
         cmocka_unit_test(empty_places), cmocka_unit_test(what_cannot_be_shared),
         cmocka_unit_test(one_of_many_breaks), cmocka_unit_test(lost_with_many),
         cmocka_unit_test(interrupted), cmocka_unit_test(broken_scores),

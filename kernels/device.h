@@ -84,7 +84,8 @@ typedef struct sp_device_rows {
     const int32_t *token, *position, *slot, *parent;
     const float *latents; /* [n, latent_dim], or NULL when no row is fed one */
     const int32_t *node;   /* [n], of a drafting model with parent, the same in every stream */
-    const float *features; /* [n_streams, n, dim], of a drafting model without parent */
+    const float *const *features; /* [n_streams, n], of a drafting model without parent: dim floats each, in memory of
+                                   * the host or of the device */
 } sp_device_rows;
 
 typedef struct sp_device_model_ops {
@@ -103,7 +104,7 @@ typedef struct sp_device_model_ops {
      * continuous tokens there are no logits. */
     sp_status (*pass)(sp_device_context *context, const sp_device_rows *rows, float *logits, float *features,
                       sp_error *err);
-    /* Of a model with continuous tokens: features of the last pass in device memory, until the next one. */
+    /* [n_streams, n, dim] of the last pass in device memory, at the same place for every pass. */
     const float *(*features)(const sp_device_context *context);
     /* The prefix pass is over: token [n_streams] is what the first row of the picture is fed. */
     sp_status (*follow)(sp_device_context *context, const int32_t *token, size_t n_streams, sp_error *err);

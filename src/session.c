@@ -112,7 +112,7 @@ static sp_status open_tree(sp_session *s, sp_error *err)
     sp_model model = sp_context_model(s->context);
     if (!s->drafter)
         SP_TRY(sp_eagle_context_open(&s->drafter, atomic_load(&s->engine->drafter), s->pool, window, err));
-    sp_draft_model draft = sp_eagle_model(s->drafter);
+    sp_draft_model draft = sp_eagle_model(s->drafter, s->context);
     return s->tree ? SP_OK : sp_tree_open(&s->tree, &model, &draft, window, err);
 }
 

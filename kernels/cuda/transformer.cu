@@ -406,6 +406,18 @@ static sp_status send_rows(const sp_device_context *c, const sp_device_rows *row
     return SP_OK;
 }
 
+/* Neighbours in one copy. */
+static sp_status send_features(const sp_device_context *c, const sp_device_rows *rows, sp_error *err)
+{
+    size_t dim = c->model->plan.dim, all = rows->features ? rows->n_streams * rows->n : 0;
+    for (size_t r = 0, n; r < all; r += n) {
+        for (n = 1; r + n < all && rows->features[r + n] == rows->features[r] + n * dim;) n++;
+        SP_CUDA(cudaMemcpyAsync(c->features + r * dim, rows->features[r], n * dim * sizeof(float), cudaMemcpyDefault,
+                                c->queue), err);
+    }
+    return SP_OK;
+}
+
 static void select_picture(sp_device_context *c, size_t picture) { c->picture = picture; }
 
 static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *logits, float *features, sp_error *err)
@@ -417,14 +429,11 @@ static sp_status pass(sp_device_context *c, const sp_device_rows *rows, float *l
         return SP_FAIL(err, SP_EBUG, "device: a pass over %zu x %zu rows does not fit", rows->n_streams, rows->n);
     SP_CUDA(cudaSetDevice(c->model->device), err);
     SP_TRY(send_rows(c, rows, err));
-    pass_ends ends = {rows->latents ? c->latents : NULL, logits ? c->logits : NULL,
-                      features || p->latent_dim ? c->features : NULL, NULL};
+    pass_ends ends = {rows->latents ? c->latents : NULL, logits ? c->logits : NULL, c->features, NULL};
     if (rows->latents)
         SP_CUDA(cudaMemcpyAsync(c->latents, rows->latents, rows->n * p->latent_dim * sizeof(float),
                                 cudaMemcpyHostToDevice, c->queue), err);
-    if (rows->features)
-        SP_CUDA(cudaMemcpyAsync(c->features, rows->features, all * p->dim * sizeof(float), cudaMemcpyHostToDevice,
-                                c->queue), err);
+    SP_TRY(send_features(c, rows, err));
     sp_rows there = rows_of(c, rows->parent != NULL);
     SP_CUDA(drafts ? queue_draft(c, there, rows->n_streams, rows->n, logits != NULL)
                    : queue_pass(c, there, rows->n_streams, rows->n, ends), err);

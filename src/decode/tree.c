@@ -12,8 +12,8 @@ static void take(sp_tree *t)
 {
     size_t rows = MAX_STREAMS * t->max_window, feature = t->dim * sizeof(float);
     t->prefix_features = sp_arena_take(t->arena, MAX_STREAMS * t->prefix, feature);
-    t->features = sp_arena_take(t->arena, rows, feature);
-    t->path_features = sp_arena_take(t->arena, rows, feature);
+    t->features = sp_arena_take(t->arena, t->draft.features ? 0 : rows, feature);
+    t->path_features = sp_arena_take(t->arena, rows, sizeof *t->path_features);
     t->ids = sp_arena_take(t->arena, t->max_window, sizeof *t->ids);
     t->parents = sp_arena_take(t->arena, t->max_window, sizeof *t->parents);
     t->path = sp_arena_take(t->arena, t->max_window, sizeof *t->path);
@@ -155,10 +155,10 @@ static sp_status commit(sp_tree *t, sp_decoder *d, const sp_model *model, const 
     for (size_t i = 1; i < n_path; i++) d->tokens[first + i - 1] = t->ids[t->path[i]];
     d->tokens[first + n_path - 1] = token;
     if (first + n_path >= d->n_positions) return SP_OK;
+    const float *features = t->draft.features ? t->draft.features : t->features;
     for (size_t s = 0; s < (guided(plan) ? MAX_STREAMS : 1); s++)
         for (size_t i = 0; i < n_path; i++)
-            memcpy(t->path_features + (s * n_path + i) * t->dim,
-                   t->features + (s * n + (size_t)t->path[i]) * t->dim, t->dim * sizeof(float));
+            t->path_features[s * n_path + i] = features + (s * n + (size_t)t->path[i]) * t->dim;
     SP_TRY(t->draft.ops->extend(t->draft.state, first, d->tokens + first, t->path_features, n_path, d->logits, err));
     guide(d, plan, 1);
     return set_law(d, plan, first + n_path, 0, d->logits, err);
@@ -176,7 +176,7 @@ sp_status sp_tree_pass(sp_decoder *d, const sp_model *model, const sp_decode_pla
     t->rows = rows;
     SP_TRY(grow(t, d, plan, first, &n, err));
     sp_model_window fed = {.first = first, .n = n, .ids = t->ids, .parents = t->parents, .logits = d->logits,
-                           .features = t->features};
+                           .features = t->draft.features ? NULL : t->features};
     SP_TRY(model->ops->forward(model->state, &fed, err));
     guide(d, plan, n);
     for (size_t j = 0; j < n; j++)

@@ -19,7 +19,8 @@ typedef struct sp_tree {
     size_t rows; /* that the shape was made for */
     sp_tree_shape shape;
     float *prefix_features;             /* [2, prefix - 1, dim] */
-    float *features, *path_features;    /* [2, max_window, dim] */
+    float *features;                    /* [2, max_window, dim], unless they stay on a device */
+    const float **path_features;        /* [2, max_window] */
     int32_t *ids, *parents, *path;      /* [max_window] */
     int32_t *node_of;                   /* [max_window] of the shape: the node that was grown there, or -1 */
     sp_draft_node *nodes;               /* [max_window] */

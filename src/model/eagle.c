@@ -50,6 +50,7 @@ struct sp_eagle_context {
     void *gemm_scratch, *attention_scratch;
     sp_device_context *device;      /* NULL: passes run on the processor */
     int32_t *token, *node, *parent; /* of a device: [MAX_STREAMS * max_window], [max_window], [max_window] by node */
+    const float **feature;          /* of a device: [MAX_STREAMS * max_window] */
     sp_arena arena;
 };
 
@@ -147,13 +148,14 @@ static void take(sp_eagle_context *c)
     c->depth = sp_arena_take(a, c->max_window, sizeof *c->depth);
     c->position = sp_arena_take(a, rows, sizeof *c->position);
     c->slot = sp_arena_take(a, rows, sizeof *c->slot);
-    c->features = sp_arena_take(a, rows, m->dim * sizeof(float));
     if (c->eagle->own.device) {
         c->token = sp_arena_take(a, rows, sizeof *c->token);
         c->node = sp_arena_take(a, c->max_window, sizeof *c->node);
         c->parent = sp_arena_take(a, c->max_window, sizeof *c->parent);
+        c->feature = sp_arena_take(a, rows, sizeof *c->feature);
         return;
     }
+    c->features = sp_arena_take(a, rows, m->dim * sizeof(float));
     c->before = sp_arena_take(a, c->capacity, sizeof *c->before);
     for (size_t s = 0; s < MAX_STREAMS; s++)
         c->kv[s] = (sp_kv_view){.keys = sp_arena_take(a, c->capacity, kv * sizeof(float)),
@@ -226,7 +228,7 @@ static sp_status set_row(sp_eagle_context *c, size_t row, size_t stream, size_t 
         c->token[row] = id;
         c->position[row] = (int32_t)position - FIRST;
         c->slot[row] = (int32_t)slot - FIRST;
-        if (feature) memcpy(c->features + row * m->dim, feature, m->dim * sizeof(float));
+        c->feature[row] = feature;
         return SP_OK;
     }
     float *joined = c->joined + row * 2 * m->dim;
@@ -244,7 +246,7 @@ static sp_status run_there(const sp_eagle_context *c, size_t n, const int32_t *n
 {
     sp_device_rows rows = {.n_streams = c->n_streams, .n = n, .token = c->token, .position = c->position,
                            .slot = c->slot, .parent = node ? c->parent : NULL, .node = node,
-                           .features = node ? NULL : c->features};
+                           .features = node ? NULL : c->feature};
     return c->eagle->own.device->pass(c->device, &rows, logits, NULL, err);
 }
 
@@ -303,15 +305,15 @@ static sp_status begin(void *state, const float *features, bool guided, sp_error
     return SP_OK;
 }
 
-static sp_status extend(void *state, size_t first, const int32_t *ids, const float *features, size_t n, float *logits,
-                        sp_error *err)
+static sp_status extend(void *state, size_t first, const int32_t *ids, const float *const *features, size_t n,
+                        float *logits, sp_error *err)
 {
     sp_eagle_context *c = state;
     size_t dim = c->eagle->own.config.dim, base = c->eagle->own.config.prefix_length + first;
     if (n < 1 || n > c->max_window) return SP_FAIL(err, SP_EBUG, "drafter: %zu tokens do not fit", n);
     for (size_t s = 0; s < c->n_streams; s++)
         for (size_t j = 0; j < n; j++)
-            SP_TRY(set_row(c, s * n + j, s, base + j, base + j, ids[j], features + (s * n + j) * dim, err));
+            SP_TRY(set_row(c, s * n + j, s, base + j, base + j, ids[j], features[s * n + j], err));
     c->root = base + n - 1;
     c->depth[0] = 0;
     if (c->device) return run_there(c, n, NULL, logits, err);
@@ -354,8 +356,8 @@ static sp_status grow(void *state, const sp_draft_node *nodes, size_t n, float *
     return SP_OK;
 }
 
-sp_draft_model sp_eagle_model(sp_eagle_context *context)
+sp_draft_model sp_eagle_model(sp_eagle_context *context, const sp_context *target)
 {
     static const sp_draft_model_ops ops = {begin, extend, grow};
-    return (sp_draft_model){&ops, context};
+    return (sp_draft_model){&ops, context, sp_context_device_features(target)};
 }

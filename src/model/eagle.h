@@ -9,7 +9,7 @@
  *     SP_TRY(sp_eagle_open(&eagle, "samples/emoji/drafter", transformer, fingerprint, err));
  *     sp_eagle_context *context;       // KV and scratch of one image in the making
  *     SP_TRY(sp_eagle_context_open(&context, eagle, pool, max_window, err));
- *     sp_draft_model draft = sp_eagle_model(context); */
+ *     sp_draft_model draft = sp_eagle_model(context, of_transformer);   // the transformer's context of that image */
 #include "model/draft_model.h"
 #include "model/transformer.h"
 
@@ -31,6 +31,8 @@ SP_CHECK sp_status sp_eagle_context_open(sp_eagle_context **out, const sp_eagle 
 void sp_eagle_context_close(sp_eagle_context *context);
 size_t sp_eagle_context_bytes(const sp_eagle_context *context);
 size_t sp_eagle_context_device_bytes(const sp_eagle_context *context);
-sp_draft_model sp_eagle_model(sp_eagle_context *context);
+
+/* Features that target leaves on a device are read there. */
+sp_draft_model sp_eagle_model(sp_eagle_context *context, const sp_context *target);
 
 #endif

@@ -185,7 +185,10 @@ size_t sp_context_kv_bytes(const sp_context *c)
 
 size_t sp_context_device_bytes(const sp_context *c) { return c->device ? c->t->device->context_bytes(c->device) : 0; }
 
-const float *sp_context_device_features(const sp_context *c) { return c->t->device->features(c->device); }
+const float *sp_context_device_features(const sp_context *c)
+{
+    return c->device ? c->t->device->features(c->device) : NULL;
+}
 
 sp_device_loop sp_context_loop(sp_context *c)
 {

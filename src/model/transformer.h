@@ -47,8 +47,8 @@ sp_device_loop sp_context_loop(sp_context *context);
 /* The picture that the context's model is of from now on; at first 0. */
 void sp_context_select(sp_context *context, size_t picture);
 
-/* Of a context on a device and a model with continuous tokens: the features of the last window, in the device's memory,
- * until the next window or picture. */
+/* Of a context on a device: the features of the last window [n_streams, n, dim], in the device's memory, at the same
+ * place for every window; else NULL. */
 const float *sp_context_device_features(const sp_context *context);
 
 #endif

@@ -81,7 +81,7 @@ static void open_drawer(drawer *d, const checkpoint *file, const sp_model_config
     SP_TEST_OK(sp_eagle_open(&d->eagle, folder, d->target, "", err));
     SP_TEST_OK(sp_eagle_context_open(&d->drafter, d->eagle, NULL, WINDOW, err));
     sp_model model = sp_context_model(d->context);
-    sp_draft_model draft = sp_eagle_model(d->drafter);
+    sp_draft_model draft = sp_eagle_model(d->drafter, d->context);
     SP_TEST_OK(sp_tree_open(&d->tree, &model, &draft, WINDOW, err));
     SP_TEST_OK(sp_decoder_open(&d->decoder, CODES, ROWS, COLUMNS, ops, WINDOW, err));
 }
@@ -125,18 +125,22 @@ static void put_laws(const float *logits, size_t n, float **out)
             memcpy(*out, logits + (s * n + j) * CODES, CODES * sizeof **out);
 }
 
-enum { LONGEST = 5, LEVELS = 3, NODES = 8, LAWS = 2 * (1 + NODES + 1 + NODES) };
+enum { LONGEST = 6, LEVELS = 3, NODES = 8, LAWS = 2 * (1 + NODES + 1 + NODES) };
 
 /* Tokens first .. first + n - 1 become final, step of them at a time. */
 static void extend_by(const sp_draft_model *draft, size_t first, size_t n, size_t step, float **out)
 {
-    float features[2 * LONGEST * DIM], logits[2 * CODES];
+    float values[2][LONGEST][DIM], logits[2 * CODES];
+    const float *features[2 * LONGEST];
     int32_t ids[LONGEST];
     for (size_t at = first; at < first + n; at += step) {
         for (size_t j = 0; j < step; j++) ids[j] = (int32_t)((at + j) * 31 % CODES);
         for (size_t s = 0; s < 2; s++)
-            for (size_t i = 0; i < step * DIM; i++)
-                features[s * step * DIM + i] = sp_test_value((uint32_t)s, at * DIM + i);
+            for (size_t j = 0; j < step; j++) {
+                float *feature = values[s][j ^ 1]; /* in another order than the tokens */
+                for (size_t i = 0; i < DIM; i++) feature[i] = sp_test_value((uint32_t)s, (at + j) * DIM + i);
+                features[s * step + j] = feature;
+            }
         SP_TEST_OK(draft->ops->extend(draft->state, at, ids, features, step, logits, err));
     }
     put_laws(logits, 1, out);
@@ -163,12 +167,12 @@ static void grow_by(const sp_draft_model *draft, bool pieces, float **out)
 }
 
 /* Laws of a history with two trees. */
-static void laws_of(const sp_eagle *eagle, size_t window, bool pieces, float *out)
+static void laws_of(const drawer *d, size_t window, bool pieces, float *out)
 {
     float prefix[2 * (LEAD - 1) * DIM], *at = out;
     sp_eagle_context *context;
-    SP_TEST_OK(sp_eagle_context_open(&context, eagle, NULL, window, err));
-    sp_draft_model draft = sp_eagle_model(context);
+    SP_TEST_OK(sp_eagle_context_open(&context, d->eagle, NULL, window, err));
+    sp_draft_model draft = sp_eagle_model(context, d->context);
     for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) prefix[i] = sp_test_value(2, i);
     SP_TEST_OK(draft.ops->begin(draft.state, prefix, true, err));
     extend_by(&draft, 0, LONGEST, pieces ? 1 : LONGEST, &at);
@@ -182,9 +186,9 @@ static void laws_of(const sp_eagle *eagle, size_t window, bool pieces, float *ou
 static void laws_are_alike(const drawer *drawers)
 {
     float laws[N_PLACES][LAWS * CODES], pieces[LAWS * CODES];
-    for (int i = 0; i < N_PLACES; i++) laws_of(drawers[i].eagle, WINDOW, false, laws[i]);
+    for (int i = 0; i < N_PLACES; i++) laws_of(&drawers[i], WINDOW, false, laws[i]);
     assert_as_near("laws of drafts", laws[THERE], laws[HERE], laws[EXACT], LAWS, CODES);
-    laws_of(drawers[THERE].eagle, LEAD, true, pieces);
+    laws_of(&drawers[THERE], LEAD, true, pieces);
     assert_memory_equal(laws[THERE], pieces, sizeof pieces);
     assert_true(sp_eagle_bytes(drawers[THERE].eagle) < sp_eagle_bytes(drawers[HERE].eagle));
     assert_true(sp_eagle_device_bytes(drawers[THERE].eagle) > 0);
@@ -223,6 +227,34 @@ static void pictures_are_known(drawer *d)
     }
 }
 
+/* Features that stay on the device give the laws of those that come back, each stream's for itself. */
+static void features_stay(const drawer *d)
+{
+    enum { N = 5, PATH = 4 };
+    static const int32_t ids[N] = {7, 11, 13, 17, 19}, parents[N] = {0, 0, 1, 1, 3}, path[PATH] = {0, 1, 3, 4};
+    static float prefix[2 * (LEAD - 1) * DIM];
+    float features[2 * N * DIM], logits[2 * N * CODES], laws[3][2 * CODES];
+    const float *row[2 * PATH];
+    sp_model model = sp_context_model(d->context);
+    sp_draft_model draft = sp_eagle_model(d->drafter, d->context);
+    assert_non_null(draft.features);
+    SP_TEST_OK(model.ops->begin(model.state, &words, true, prefix, err));
+    SP_TEST_OK(draft.ops->begin(draft.state, prefix, true, err));
+    for (int there = 1; there >= 0; there--) {
+        sp_model_window window = {.n = N, .ids = ids, .parents = parents, .logits = logits,
+                                  .features = there ? NULL : features};
+        SP_TEST_OK(model.ops->forward(model.state, &window, err));
+        for (size_t i = 0; i < 2 * PATH; i++)
+            row[i] = (there ? draft.features : features) + (i / PATH * N + (size_t)path[i % PATH]) * DIM;
+        SP_TEST_OK(draft.ops->extend(draft.state, 0, ids, row, PATH, laws[there], err));
+    }
+    assert_memory_equal(laws[0], laws[1], sizeof laws[0]);
+    memcpy(row + PATH, row, PATH * sizeof *row);
+    SP_TEST_OK(draft.ops->extend(draft.state, 0, ids, row, PATH, laws[2], err));
+    assert_memory_equal(laws[0], laws[2], CODES * sizeof *laws[0]);
+    assert_memory_not_equal(laws[0] + CODES, laws[2] + CODES, CODES * sizeof *laws[0]);
+}
+
 static void trees_on_a_device(void **state)
 {
     (void)state;
@@ -235,22 +267,24 @@ static void trees_on_a_device(void **state)
     for (int i = 0; i < N_PLACES; i++) open_drawer(&drawers[i], &file, &config, i);
     features_are_alike(drawers);
     laws_are_alike(drawers);
+    features_stay(&drawers[THERE]);
     pictures_are_known(&drawers[THERE]);
     for (int i = 0; i < N_PLACES; i++) close_drawer(&drawers[i]);
     free_checkpoint(&file);
 }
 
-static sp_status draft_once(const sp_transformer *target, sp_error *error)
+static sp_status draft_once(const sp_context *of_target, const sp_transformer *target, sp_error *error)
 {
     static const int32_t id = 1;
-    float prefix[2 * (PREFIX - 1) * DIM] = {0}, feature[2 * DIM] = {0}, logits[2 * CODES];
+    float prefix[2 * (PREFIX - 1) * DIM] = {0}, feature[DIM] = {0}, logits[2 * CODES];
+    const float *const features[2] = {feature, feature};
     sp_eagle_context *context = NULL;
     sp_eagle *eagle = NULL;
     sp_status status = sp_eagle_open(&eagle, folder, target, "", error);
     if (status == SP_OK) status = sp_eagle_context_open(&context, eagle, NULL, WINDOW, error);
-    sp_draft_model draft = sp_eagle_model(context);
+    sp_draft_model draft = sp_eagle_model(context, of_target);
     if (status == SP_OK) status = draft.ops->begin(draft.state, prefix, true, error);
-    if (status == SP_OK) status = draft.ops->extend(draft.state, 0, &id, feature, 1, logits, error);
+    if (status == SP_OK) status = draft.ops->extend(draft.state, 0, &id, features, 1, logits, error);
     sp_eagle_context_close(context);
     sp_eagle_close(eagle);
     return status;
@@ -265,8 +299,10 @@ static void faults(void **state)
     checkpoint file = make(small);
     sp_model_config config = config_of(small);
     sp_transformer *target;
+    sp_context *of_target;
     SP_TEST_OK(sp_transformer_open(&target, &config, file.tensors, sp_device_pack_ops(), true, err));
     SP_TEST_OK(sp_transformer_use_device(target, sp_device_functions()->models, 0, err));
+    SP_TEST_OK(sp_context_open(&of_target, target, NULL, WINDOW, 1, err));
     size_t held = sp_fault_allocations(), failures[2] = {0};
     for (int lost = 0; lost < 2; lost++) {
         sp_status status = SP_EDEVICE;
@@ -274,7 +310,7 @@ static void faults(void **state)
             sp_error error = {0};
             sp_fault_memory(lost ? 0 : limit);
             sp_fault_lose(lost ? (long)limit : -1);
-            status = draft_once(target, &error);
+            status = draft_once(of_target, target, &error);
             sp_fault_memory(0);
             sp_fault_lose(-1);
             assert_int_equal(sp_fault_allocations(), held);
@@ -285,6 +321,7 @@ static void faults(void **state)
         }
     }
     assert_true(failures[0] > 10 && failures[1] > 30);
+    sp_context_close(of_target);
     sp_transformer_close(target);
     free_checkpoint(&file);
 }

@@ -22,6 +22,12 @@ static inline float sp_enum_logit(const int32_t *tokens, size_t n, int32_t code,
     return 2.4f * sp_test_value(1000 + stream, node * SP_ENUM_CODES + (size_t)code);
 }
 
+/* The one number that the model knows of the first n tokens. */
+static inline float sp_enum_feature(const int32_t *tokens, size_t n, uint32_t stream)
+{
+    return sp_enum_logit(tokens, n, 0, 4 + stream);
+}
+
 static inline sp_status sp_enum_begin(void *state, const sp_model_prompt *prompt, bool guided, float *features,
                                       sp_error *err)
 {
@@ -50,9 +56,11 @@ static inline sp_status sp_enum_forward(void *state, const sp_model_window *w, s
         int32_t past[SP_ENUM_POSITIONS];
         size_t n = sp_enum_past(m, w, j, past);
         m->window[j] = w->ids[j];
-        for (uint32_t stream = 0; stream < (m->guided ? 2u : 1u); stream++)
+        for (uint32_t stream = 0; stream < (m->guided ? 2u : 1u); stream++) {
             for (int32_t code = 0; code < SP_ENUM_CODES; code++)
                 w->logits[(stream * w->n + j) * SP_ENUM_CODES + (size_t)code] = sp_enum_logit(past, n, code, stream);
+            if (w->features) w->features[stream * w->n + j] = sp_enum_feature(past, n, stream);
+        }
     }
     for (size_t j = 0; j < w->n && (j == 0 || !w->parents); j++)
         if (w->first + j > 0) m->history[w->first + j - 1] = w->ids[j];

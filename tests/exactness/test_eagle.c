@@ -110,6 +110,7 @@ static outcome measure(const setting *s, const sp_accept_ops *rule, const sp_mod
         out.drafts_kept += (double)f.decoder->accepted / (double)n;
         assert_int_equal(f.decoder->passes + f.decoder->accepted, N);
     }
+    if (!target) assert_int_equal(f.drafter.misplaced, 0);
     closed_form(&f, s, law, &out);
     out.z = sp_enum_chi_square(law, count, (double)n, &out.outside);
     close_all(&f);

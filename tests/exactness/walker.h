@@ -13,7 +13,8 @@ static const float sp_enum_codes[V * CODE_DIM] = {1, 0, 4, 1.4f, 0.2f, 0.1f, -1,
 
 typedef struct sp_enum_drafter {
     int32_t history[N + 1], node_id[SP_ENUM_WINDOW], node_parent[SP_ENUM_WINDOW];
-    size_t n; /* final tokens */
+    size_t n;         /* final tokens */
+    size_t misplaced; /* tokens that came with the feature of another position */
     bool guided;
 } sp_enum_drafter;
 
@@ -33,18 +34,22 @@ static inline void sp_enum_guesses(const sp_enum_drafter *d, const int32_t *toke
 
 static inline sp_status sp_enum_draft_begin(void *state, const float *features, bool guided, sp_error *err)
 {
+    sp_enum_drafter *d = state;
     (void)features, (void)err;
-    *(sp_enum_drafter *)state = (sp_enum_drafter){.guided = guided};
+    *d = (sp_enum_drafter){.guided = guided, .misplaced = d->misplaced};
     return SP_OK;
 }
 
-static inline sp_status sp_enum_draft_extend(void *state, size_t first, const int32_t *ids, const float *features,
-                                             size_t n, float *logits, sp_error *err)
+static inline sp_status sp_enum_draft_extend(void *state, size_t first, const int32_t *ids,
+                                             const float *const *features, size_t n, float *logits, sp_error *err)
 {
     sp_enum_drafter *d = state;
-    (void)features, (void)err;
+    (void)err;
     assert_int_equal(first, d->n);
     for (size_t i = 0; i < n; i++) d->history[d->n++] = ids[i];
+    for (uint32_t stream = 0; stream < (d->guided ? 2u : 1u); stream++)
+        for (size_t i = 0; i < n; i++)
+            d->misplaced += *features[stream * n + i] != sp_enum_feature(d->history, first + i, stream);
     sp_enum_guesses(d, d->history, d->n, 0, 1, logits);
     return SP_OK;
 }
@@ -72,7 +77,7 @@ static inline sp_status sp_enum_draft_grow(void *state, const sp_draft_node *nod
 static inline sp_draft_model sp_enum_draft_model(sp_enum_drafter *state)
 {
     static const sp_draft_model_ops ops = {sp_enum_draft_begin, sp_enum_draft_extend, sp_enum_draft_grow};
-    return (sp_draft_model){&ops, state};
+    return (sp_draft_model){&ops, state, NULL};
 }
 
 /* The probability that neighbours add to x under p: the definition of docs/rules/lantern.md, by sorting. */

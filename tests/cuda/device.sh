@@ -35,6 +35,20 @@ expect 5 "device: .*--device cpu" env SP_EMULATE_LOSE=400 "$program" generate -p
     --method eagle -o eagle.png
 absent eagle.png
 
+# Branches and the drafting model: at temperature 0 the picture of eagle, and of lantern with no neighbours, is ar's.
+if [ -n "${SP_TEST_ALL:-}" ]; then
+    greedy=(generate -q -p star -s 1 --device cuda --cfg-scale 1 --temperature 0)
+    "$program" "${greedy[@]}" --method ar -o ar.png --tokens ar.json
+    "$program" "${greedy[@]}" --method eagle --window 6 -o eagle.png --tokens eagle.json --report report.json
+    "$program" "${greedy[@]}" --method lantern --lantern-k 0 --window 6 -o lantern.png --tokens lantern.json
+    same eagle.json ar.json
+    same lantern.json ar.json
+    python3 -c "
+import json
+report = json.load(open('report.json'))
+assert report['nfe'] < 0.75 * report['num_tokens'], report['nfe']"
+fi
+
 # Pictures that share their passes are those drawn alone, whichever takes the place of which, and so is one that can
 # share none. With this seed the second is done first, so that the third is drawn beside the first.
 printf '{"prompt": "%s"}\n' 3 1 2 > four.jsonl

@@ -9,7 +9,7 @@
  * and not 15 rows of 16. A warp owns 16 outputs and a slice of k; a stage is 64 inputs: 2 KB of W for each warp, copied
  * and read by its own lanes, and 64 columns of x, shared by the block. The inputs of a stage are permuted alike in both
  * operands so that every access is 16 bytes: step s of four feeds input 16 q + 4 s + 2 r + e where the tensor core
- * wants 2 q + 8 r + e.
+ * wants 2 q + 8 r + e. Beyond 128 rows the grid has groups of 128, which read the weights again.
  *
  * Order. Inputs ascend by 64 within a slice, and the slices are a function of n and k alone; whoever reads the product
  * adds them in ascending order. The number of rows chooses only how many columns of the tensor cores are in use. */
@@ -55,15 +55,18 @@ cudaError_t sp_cuda_pack(cudaStream_t stream, const uint16_t *rows, size_t n, si
                      static_cast<uint4 *>(tiles));
 }
 
-/* y_stride: floats from a slice to the next. */
+/* Rows by SP_GEMM_ROWS along z. y_stride: floats from a slice to the next. */
 template <class S>
 __global__ void SP_BOUNDS(S::threads, 1) gemm_kernel(sp_gemm_arguments a, float *y, size_t y_stride)
 {
     SP_SHARED(uint4, shared);
     size_t slices = gridDim.y, slice = blockIdx.y, output = sp_gemm_output<S>();
+    size_t first = static_cast<size_t>(blockIdx.z) * SP_GEMM_ROWS;
     float sum[S::row_tiles][4] = {};
+    a.x += first * a.k;
+    a.n_rows -= first;
     sp_gemm_multiply<S>(a, a.stages * slice / slices, a.stages * (slice + 1) / slices, shared, sum);
-    y += slice * y_stride + output;
+    y += slice * y_stride + first * a.n + output;
 #pragma unroll
     for (int t = 0; t < S::row_tiles; t++) {
 #pragma unroll
@@ -78,17 +81,12 @@ cudaError_t sp_cuda_gemm(cudaStream_t stream, const sp_cuda_weight &w, const uin
                          sp_partial *y)
 {
     *y = sp_partial{sums, w.slices, n_rows * w.n};
-    for (size_t first = 0; first < n_rows; first += SP_GEMM_ROWS) {
-        size_t left = n_rows - first, most = SP_GEMM_ROWS, rows = left < most ? left : most;
-        sp_gemm_arguments a = sp_gemm_arguments_of(w, x + first * w.k, rows);
-        cudaError_t error = sp_gemm_choose(rows, [&](auto shape) {
-            using S = decltype(shape);
-            dim3 grid(sp_blocks(a.n, S::outputs), static_cast<unsigned>(w.slices));
-            return SP_LAUNCH(gemm_kernel<S>, grid, S::threads, S::shared, stream, a, sums + first * w.n, y->stride);
-        });
-        if (error != cudaSuccess) return error;
-    }
-    return cudaSuccess;
+    sp_gemm_arguments a = sp_gemm_arguments_of(w, x, n_rows);
+    return sp_gemm_choose(n_rows, [&](auto shape) {
+        using S = decltype(shape);
+        dim3 grid(sp_blocks(a.n, S::outputs), static_cast<unsigned>(w.slices), sp_blocks(n_rows, SP_GEMM_ROWS));
+        return SP_LAUNCH(gemm_kernel<S>, grid, S::threads, S::shared, stream, a, sums, y->stride);
+    });
 }
 
 __global__ void finish_kernel(sp_partial x, const float *bias, size_t count, size_t n, float *y)

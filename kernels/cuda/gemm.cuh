@@ -39,7 +39,7 @@ template <int ROW_TILES, int WARPS, int STAGES> struct sp_gemm_shape {
     static constexpr size_t shared = STAGES * (stage_weights * sizeof(uint4) + stage_x * sizeof(uint16_t));
 };
 
-/* The shape for up to SP_GEMM_ROWS rows. */
+/* The shape for so many rows, or groups of SP_GEMM_ROWS. */
 template <class Launch> static inline cudaError_t sp_gemm_choose(size_t rows, Launch launch)
 {
     return rows <= 8    ? launch(sp_gemm_shape<1, 4, 6>())

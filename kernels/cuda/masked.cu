@@ -4,10 +4,11 @@
  * at the last place. A pass is queued on one stream without a synchronisation.
  *
  * Roofline. MAR-L (478 M parameters, 405 M of them here) has up to 2 x 320 rows in each of its 32 blocks: 0.5 Tflop,
- * 0.9 ms at 600 Tflop/s of mma.sync. A product reads its weights once for every 128 rows: 5 times 0.8 GB from the
- * second-level cache, and writes up to 4 slices of its sums, 42 MB for the widest, which is about what that cache
- * holds. So the slices bound it: 0.2 GB a block written and read, 6 GB a pass, 1.5 to 2 ms; and 10 launches a block. */
+ * 0.9 ms at 600 Tflop/s of mma.sync. A product reads its weights once for every 128 rows, 5 times from the second-level
+ * cache, 4 GB a pass; and its sums are in 1 to 4 slices so that enough blocks run: 94 MB a block written and read, 3 GB
+ * a pass. At that cache's 5.5 TB/s both take 1.3 ms, beside the products. And there are 10 launches a block. */
 #include "kernels/cuda/filler.cuh"
+#include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/masked.cuh"
 #include "kernels/cuda/table.cuh"
 
@@ -74,11 +75,15 @@ static sp_status fill_norm(sp_filler *f, const sp_device_masked_plan *p, const s
     return sp_fill_vector(f, from->bias, p->dim, &to->bias);
 }
 
-static sp_status fill_map(sp_filler *f, const sp_device_masked_map *from, map *to)
+/* A pass has all rows of the decoder, so fewer slices of a product do than for a window. */
+static sp_status fill_map(sp_filler *f, const sp_device_masked_plan *p, const sp_device_masked_map *from, map *to)
 {
     sp_device_matrix matrix = {from->rows, from->n, from->k};
+    size_t groups = (SP_DEVICE_STREAMS * (p->buffer + p->n_positions) + SP_GEMM_ROWS - 1) / SP_GEMM_ROWS;
     SP_TRY(sp_fill_vector(f, from->bias, from->n, &to->bias));
-    return sp_fill_matrix(f, &matrix, &to->weight);
+    SP_TRY(sp_fill_matrix(f, &matrix, &to->weight));
+    to->weight.slices = sp_cuda_slices(groups * from->n, from->k);
+    return SP_OK;
 }
 
 static sp_status fill_stack(sp_filler *f, const sp_device_masked_plan *p, const sp_device_masked_stack *from, stack *to)
@@ -87,10 +92,10 @@ static sp_status fill_stack(sp_filler *f, const sp_device_masked_plan *p, const 
         const sp_device_masked_block *b = &from->blocks[i];
         masked_block *out = &to->blocks[i];
         for (int j = 0; j < 2; j++) SP_TRY(fill_norm(f, p, &b->norm[j], &out->norm[j]));
-        SP_TRY(fill_map(f, &b->qkv, &out->qkv));
-        SP_TRY(fill_map(f, &b->out, &out->out));
-        SP_TRY(fill_map(f, &b->up, &out->up));
-        SP_TRY(fill_map(f, &b->down, &out->down));
+        SP_TRY(fill_map(f, p, &b->qkv, &out->qkv));
+        SP_TRY(fill_map(f, p, &b->out, &out->out));
+        SP_TRY(fill_map(f, p, &b->up, &out->up));
+        SP_TRY(fill_map(f, p, &b->down, &out->down));
         out->heads = sp_heads{p->heads, p->heads, p->head_dim, NULL, NULL, NULL, NULL, false, 0, NULL, NULL, false,
                               out->qkv.bias};
     }
@@ -109,7 +114,7 @@ static sp_status fill(sp_filler *f, sp_device_masked *m, const sp_device_masked_
     SP_TRY(sp_fill_vector(f, p->encoder_position, places, &m->encoder_position));
     SP_TRY(sp_fill_vector(f, p->decoder_position, places, &m->decoder_position));
     SP_TRY(sp_fill_vector(f, p->feature_position, p->n_positions * p->dim, &m->feature_position));
-    SP_TRY(fill_map(f, &p->between, &m->between));
+    SP_TRY(fill_map(f, p, &p->between, &m->between));
     SP_TRY(fill_stack(f, p, &p->encoder, &m->encoder));
     return fill_stack(f, p, &p->decoder, &m->decoder);
 }

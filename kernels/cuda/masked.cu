@@ -133,6 +133,11 @@ static sp_status load(sp_device_masked *m, const sp_device_masked_plan *plan, sp
     if (plan->head_dim % 2 != 0 || plan->head_dim > 256)
         return SP_FAIL(err, SP_EUNSUPPORTED, "device: heads of %zu; expected an even number up to 256; use "
                        "--device cpu", plan->head_dim);
+    m->encoder.n = plan->encoder.n;
+    m->decoder.n = plan->decoder.n;
+    m->encoder.blocks = static_cast<masked_block *>(sp_alloc(m->encoder.n + m->decoder.n, sizeof(masked_block)));
+    if (!m->encoder.blocks) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the blocks");
+    m->decoder.blocks = m->encoder.blocks + m->encoder.n;
     SP_CUDA(cudaSetDevice(m->device), err);
     return sp_fill(&m->memory, &m->bytes, err, [&](sp_filler *f) { return fill(f, m, plan); });
 }
@@ -141,25 +146,13 @@ static sp_status open_model(sp_device_masked **out, int device, const sp_device_
 {
     *out = NULL;
     sp_device_masked *m = static_cast<sp_device_masked *>(sp_alloc(1, sizeof *m));
-    void *blocks = sp_alloc(plan->encoder.n + plan->decoder.n, sizeof(masked_block));
-    if (!m || !blocks) {
-        sp_release(m);
-        sp_release(blocks);
-        return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the model");
-    }
+    if (!m) return SP_FAIL(err, SP_ENOMEM, "device: no host memory for the model");
     m->device = device;
     m->plan = *plan;
-    m->encoder.blocks = static_cast<masked_block *>(blocks);
-    m->encoder.n = plan->encoder.n;
-    m->decoder.blocks = m->encoder.blocks + plan->encoder.n;
-    m->decoder.n = plan->decoder.n;
     sp_status status = load(m, plan, err);
-    if (status != SP_OK) {
-        close_model(m);
-        return status;
-    }
-    *out = m;
-    return SP_OK;
+    if (status == SP_OK) *out = m;
+    else close_model(m);
+    return status;
 }
 
 static size_t bytes_of_model(const sp_device_masked *m) { return m->bytes; }
@@ -257,12 +250,9 @@ static sp_status open_context(sp_device_masked_context **out, const sp_device_ma
     c->n_places = model->plan.buffer + model->plan.n_positions;
     c->max_rows = SP_DEVICE_STREAMS * c->n_places;
     sp_status status = open_parts(c, err);
-    if (status != SP_OK) {
-        close_context(c);
-        return status;
-    }
-    *out = c;
-    return SP_OK;
+    if (status == SP_OK) *out = c;
+    else close_context(c);
+    return status;
 }
 
 static size_t bytes_of_context(const sp_device_masked_context *c) { return c->bytes; }

@@ -6,7 +6,7 @@
 #include "acceptance/chain.h"
 #include "model/head_device.h"
 #include "model/head_weights.h"
-#include "unit/checkpoint.h"
+#include "tests/cuda/nearness.h"
 
 extern const sp_device_head_ops sp_cuda_head_ops;
 
@@ -172,18 +172,6 @@ static laws run(sp_device_head_context *context, const variant *v, const conditi
 static sp_chain_draw draw_of(size_t row, uint32_t pass)
 {
     return (sp_chain_draw){99, 3, (uint32_t)(FIRST + row), pass};
-}
-
-/* As between back ends: bf16 moves a number by up to D from f32, measured on ref, and another order of sums can
- * round an activation the other way and so move it by as much again. Deviations are expf of such a number. */
-static void near_reference(const char *what, size_t n, const float *found, const float *exact, const float *rounded)
-{
-    float moved = 0;
-    for (size_t i = 0; i < n; i++) moved = fmaxf(moved, fabsf(exact[i] - rounded[i]));
-    for (size_t i = 0; i < n; i++)
-        if (!(fabsf(found[i] - exact[i]) <= 2 * moved + 1e-6f * fabsf(exact[i])))
-            fail_msg("%s: number %zu is %.9g, expected %.9g within %.3g", what, i, (double)found[i], (double)exact[i],
-                     2 * (double)moved);
 }
 
 static void check_law(const reference *exact, const reference *rounded, const variant *v, const conditions *c,

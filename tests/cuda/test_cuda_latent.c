@@ -4,7 +4,7 @@
 #include "decode/chain.h"
 #include "model/latent.h"
 #include "tests/cuda/faults.h"
-#include "unit/checkpoint.h"
+#include "tests/cuda/nearness.h"
 
 enum { MOST_DIM = 48, MOST_LATENT = 5, MOST_POSITIONS = 16, WINDOW = MOST_POSITIONS };
 
@@ -79,8 +79,7 @@ static checkpoint make_text(const sp_model_config *m)
         const entry *e = &c.entries[i];
         float scale = e->shape.rank == 2 ? 1.7f / sqrtf((float)e->shape.size[1]) : 0.3f;
         float offset = strstr(e->name, "norm.weight") ? 1 : 0;
-        for (size_t j = 0; j < e->count; j++)
-            c.data[e->offset + j] = sp_f32_to_bf16(offset + scale * sp_test_value((uint32_t)i, j));
+        fill_entry(&c, i, offset, scale);
     }
     return c;
 }
@@ -185,22 +184,6 @@ static void run(const model *m, const sp_transformer *t, size_t n, float *featur
     sp_context_close(context);
 }
 
-/* Largest distance of a row from the exact one, as a part of its size. */
-static double apart(const float *x, const float *exact, size_t rows, size_t width)
-{
-    double most = 0;
-    for (size_t row = 0; row < rows; row++, x += width, exact += width) {
-        double sum = 0, size = 0;
-        for (size_t i = 0; i < width; i++) {
-            sum += pow((double)x[i] - (double)exact[i], 2);
-            size += pow((double)exact[i], 2);
-        }
-        assert_true(isfinite(sum));
-        most = fmax(most, sqrt(sum / size));
-    }
-    return most;
-}
-
 /* The device and ref in bf16 round the same numbers and differ in the order of sums; so neither may be further from
  * float arithmetic than twice what the other is. */
 static void features_match(void **state)
@@ -259,7 +242,7 @@ static void step_chains(const sp_latent_model *by, size_t first, size_t n, float
 }
 
 /* What the transformer left on the device is what the head is under: laws of the first step of every position, in
- * windows of 5, with guidance and, of the smaller model, without. As in test_cuda_head.c bf16 moves a number by up to D
+ * windows of 5, with guidance and, of the smaller model, without. As in nearness.h bf16 moves a number by up to D
  * from float, and another order of sums by as much again. */
 static void laws_under_conditions(void **state)
 {

@@ -5,7 +5,7 @@
 #include "model/masked_weights.h"
 #include "model/weights.h"
 #include "tests/cuda/faults.h"
-#include "unit/checkpoint.h"
+#include "tests/cuda/nearness.h"
 
 enum { MOST_DIM = 32, MOST_LATENT = 5, MOST_POSITIONS = 270 };
 
@@ -95,8 +95,7 @@ static checkpoint make_wide(const sp_model_config *m)
         bool matrix = e->shape.rank == 2 && e->shape.size[0] > m->n_classes;
         float scale = matrix ? 1.7f / sqrtf((float)e->shape.size[1]) : 0.5f;
         float offset = e->shape.rank == 1 && strstr(e->name, "weight") ? 1 : 0;
-        for (size_t j = 0; j < e->count; j++)
-            c.data[e->offset + j] = sp_f32_to_bf16(offset + scale * sp_test_value((uint32_t)i, j));
+        fill_entry(&c, i, offset, scale);
     }
     return c;
 }
@@ -220,22 +219,6 @@ static void features_of(const opened *o, const moment *now, size_t n_streams, fl
     m->device->masked->context_close(own);
 }
 
-/* Largest distance of a row from the exact one, as a part of its size. */
-static double apart(const float *x, const float *exact, size_t rows, size_t width)
-{
-    double most = 0;
-    for (size_t row = 0; row < rows; row++, x += width, exact += width) {
-        double sum = 0, size = 0;
-        for (size_t i = 0; i < width; i++) {
-            sum += pow((double)x[i] - (double)exact[i], 2);
-            size += pow((double)exact[i], 2);
-        }
-        assert_true(isfinite(sum));
-        most = fmax(most, sqrt(sum / size));
-    }
-    return most;
-}
-
 static const struct { size_t apart, rest; float cfg_scale; } cases[] = {{1, 0, 3}, {3, 1, 3}, {4, 2, 1}, {99, 5, 3}};
 enum { N_CASES = sizeof cases / sizeof *cases };
 
@@ -299,17 +282,6 @@ static sp_status run_chains(const opened *o, const moment *now, laws *out, sp_er
                                .purpose = SP_DRAW_CHAIN, .state = out->state, .mean = out->mean,
                                .deviation = out->deviation};
     return o->model.ops->chains(o->model.state, &chains, err);
-}
-
-/* As in test_cuda_head.c bf16 moves a number by up to D from float, and another order of sums by as much again. */
-static void near_reference(const char *what, size_t n, const float *found, const float *exact, const float *rounded)
-{
-    float moved = 0;
-    for (size_t i = 0; i < n; i++) moved = fmaxf(moved, fabsf(exact[i] - rounded[i]));
-    for (size_t i = 0; i < n; i++)
-        if (!(fabsf(found[i] - exact[i]) <= 2 * moved + 1e-6f * fabsf(exact[i])))
-            fail_msg("%s: number %zu is %g, expected %g within %g", what, i, (double)found[i], (double)exact[i],
-                     2 * (double)moved);
 }
 
 /* What the transformer left on the device is what the head is under, with each position's own guidance. */

@@ -41,6 +41,11 @@ typedef struct sp_model_ops {
     /* After a window with parents: rows path [n], each the parent of the next and path[0] = 0, are those that stay, as
      * positions first - 1 .. first + n - 2. */
     sp_status (*keep)(void *state, size_t first, const int32_t *path, size_t n, sp_error *err);
+    /* A pass over windows of n different pictures, all with guidance or all without, as the last begin was; NULL where
+     * there is one picture at a time. windows[i] is of pictures[i], a chain without features, and its logits come
+     * straight after those of the window before. */
+    sp_status (*forward_batch)(void *state, const size_t *pictures, const sp_model_window *windows, size_t n,
+                               sp_error *err);
 } sp_model_ops;
 
 typedef struct sp_model {

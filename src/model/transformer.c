@@ -12,12 +12,12 @@ enum { CONDITIONAL = 0, FREE = 1, MAX_STREAMS = 2 };
 struct sp_context {
     const sp_transformer *t;
     sp_pool *pool;
-    size_t max_window, max_rows; /* max_rows = MAX_STREAMS * max_window */
-    size_t n_streams;
-    size_t prefix[MAX_STREAMS];     /* rows of each stream's prefix: they may differ */
-    int32_t *prefix_ids[MAX_STREAMS];
-    sp_kv_view *kv;                 /* [layers, MAX_STREAMS] */
-    int32_t *before[MAX_STREAMS];   /* [capacity] of kv, the same in every layer */
+    size_t max_window, max_rows;    /* max_rows: of a pass, in all streams */
+    size_t n_pictures, picture;     /* whose memory is here, and which of them is in work; a device has its own */
+    size_t n_streams;               /* of a picture: stream s of picture p is number MAX_STREAMS p + s */
+    int32_t *prefix_ids;            /* [n_pictures * MAX_STREAMS, prefix_length] */
+    sp_kv_view *kv;                 /* [layers, n_pictures * MAX_STREAMS] */
+    int32_t *before;                /* [n_pictures * MAX_STREAMS, capacity] of kv, the same in every layer */
     size_t capacity, kv_bytes;
     int32_t *stream, *position, *first_key, *slot;
     int32_t *token;                 /* [max_rows] of a device: a code, or ~id of the prefix */
@@ -80,8 +80,7 @@ static void take_scratch(sp_context *c)
     c->position = sp_arena_take(a, rows, sizeof *c->position);
     c->first_key = sp_arena_take(a, rows, sizeof *c->first_key);
     c->slot = sp_arena_take(a, rows, sizeof *c->slot);
-    for (size_t s = 0; s < MAX_STREAMS; s++)
-        c->prefix_ids[s] = sp_arena_take(a, m->prefix_length, sizeof(int32_t));
+    c->prefix_ids = sp_arena_take(a, c->n_pictures * MAX_STREAMS, m->prefix_length * sizeof(int32_t));
     c->norm = sp_arena_take(a, rows, m->dim * sizeof(float));
     c->token = sp_arena_take(a, t->device ? rows : 0, sizeof *c->token);
     if (t->device) return;
@@ -101,17 +100,18 @@ static void take_scratch(sp_context *c)
 static void take_kv(sp_context *c)
 {
     const sp_model_config *m = &c->t->config;
-    size_t capacity = c->capacity, width = m->kv_heads * m->head_dim;
-    for (size_t s = 0; s < MAX_STREAMS; s++) c->before[s] = sp_arena_take(&c->arena, capacity, sizeof(int32_t));
+    size_t capacity = c->capacity, width = m->kv_heads * m->head_dim, n_streams = c->n_pictures * MAX_STREAMS;
+    c->before = sp_arena_take(&c->arena, n_streams, capacity * sizeof(int32_t));
     if (c->t->device) return;
-    c->kv = sp_arena_take(&c->arena, m->layers * MAX_STREAMS, sizeof *c->kv);
-    for (size_t i = 0; i < m->layers * MAX_STREAMS; i++) {
+    c->kv = sp_arena_take(&c->arena, m->layers * n_streams, sizeof *c->kv);
+    for (size_t i = 0; i < m->layers * n_streams; i++) {
         sp_kv_view view = {.keys = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
                            .values = sp_arena_take(&c->arena, capacity, width * sizeof(float)),
-                           .capacity = capacity, .round = c->t->bf16, .before = c->before[i % MAX_STREAMS]};
+                           .capacity = capacity, .round = c->t->bf16};
+        if (c->before) view.before = c->before + i % n_streams * capacity;
         if (c->kv) c->kv[i] = view;
     }
-    c->kv_bytes = m->layers * MAX_STREAMS * 2 * capacity * width * sizeof(float);
+    c->kv_bytes = m->layers * n_streams * 2 * capacity * width * sizeof(float);
 }
 
 static void close_teams(sp_context *c)
@@ -140,14 +140,11 @@ sp_status sp_context_open(sp_context **out, const sp_transformer *t, sp_pool *po
     *out = NULL;
     sp_context *c = sp_alloc(1, sizeof *c);
     if (!c) return SP_FAIL(err, SP_ENOMEM, "session: no memory");
-    if (max_pictures < 1 || (max_pictures > 1 && !t->device)) {
-        sp_release(c);
-        return SP_FAIL(err, SP_EBUG, "session: %zu pictures; more than one only on a device", max_pictures);
-    }
     c->t = t;
     c->pool = pool;
     c->max_window = max_window;
-    c->max_rows = MAX_STREAMS * max_window;
+    c->n_pictures = t->device ? 1 : max_pictures;
+    c->max_rows = MAX_STREAMS * sp_context_rows(max_window, c->n_pictures);
     /* The last tree may start at the last position. */
     c->capacity = sp_round_up(t->config.prefix_length + t->config.rows * t->config.columns + max_window, 32);
     sp_status status = t->device ? SP_OK : open_teams(c, err);
@@ -198,6 +195,12 @@ sp_device_loop sp_context_loop(sp_context *c)
 void sp_context_select(sp_context *c, size_t picture)
 {
     if (c->device) c->t->device->select(c->device, picture);
+    else c->picture = picture;
+}
+
+size_t sp_context_rows(size_t max_window, size_t max_pictures)
+{
+    return max_pictures > 1 && max_window < SP_BATCH_ROWS ? SP_BATCH_ROWS : max_window;
 }
 
 /* Norm of query and key heads, head by head, before they are rotated. */
@@ -236,7 +239,7 @@ static void attention_block(const sp_context *c, const batch *b, size_t index)
                               .first_key = b->first_key, .slot = c->branched ? b->slot : NULL, .heads = m->heads,
                               .kv_heads = m->kv_heads, .head_dim = m->head_dim,
                               .scale = 1.0f / sqrtf((float)m->head_dim)};
-    const sp_kv_view *view = &c->kv[index * MAX_STREAMS];
+    const sp_kv_view *view = &c->kv[index * c->n_pictures * MAX_STREAMS];
     ops->rms_norm(b->pool, b->x, layer->attention_norm, m->norm_eps, b->n_rows, m->dim, b->norm);
     ops->gemm(b->pool, &layer->qkv, b->norm, m->dim, b->n_rows, b->qkv, stride, SP_GEMM_SET, b->gemm_scratch);
     if (m->qk_norm != SP_QK_NORM_NONE) normalise_heads(c, b, layer, stride);
@@ -320,7 +323,7 @@ static void run_stages(const stages *s, const batch *b, float *logits)
     if (logits) head(s->c, b, logits);
 }
 
-/* With fewer rows a stream than TEAM_ROWS the time goes into reading the weights, and one team reads them once.
+/* With fewer rows a team than TEAM_ROWS the time goes into reading the weights, and one team reads them once.
  * Weights up to LOCKSTEP_BYTES stay in a shared cache; of larger ones both teams should read the same layer at the same
  * time. */
 enum { TEAM_ROWS = 10, LOCKSTEP_BYTES = 64 << 20 };
@@ -335,11 +338,11 @@ static void team_work(void *arguments, int team, int n_teams)
     if (b.n_rows > 0) run_stages(s, &b, s->logits ? s->logits + from * c->t->config.n_codes : NULL);
 }
 
-/* All layers over the rows set up in x, stream, position and slot, n_rows of each stream. Leaves their features in
- * norm; logits may be NULL.
+/* All layers over the rows set up in x, stream, position and slot, in two parts that have no stream in common. Leaves
+ * their features in norm; logits may be NULL.
  *
- * The two streams of guidance share weights and nothing else. Two teams of threads take one each, so that activations,
- * keys and values stay in the caches of their cores. */
+ * Streams share weights and nothing else. Two teams of threads take a part each, so that activations, keys and values
+ * stay in the caches of their cores. */
 static void run_here(const sp_context *c, const size_t n_rows[MAX_STREAMS], float *logits)
 {
     size_t n_stages = c->t->config.layers + 1;
@@ -369,10 +372,15 @@ static sp_status run(const sp_context *c, const size_t n_rows[MAX_STREAMS], cons
     return c->t->device->pass(c->device, &rows, w->logits, features ? c->norm : NULL, err);
 }
 
+static int32_t *ids_of(const sp_context *c, size_t stream)
+{
+    return c->prefix_ids + stream * c->t->config.prefix_length;
+}
+
 static void prefix_row(const sp_context *c, size_t stream, size_t index, size_t row)
 {
     const sp_transformer *t = c->t;
-    size_t dim = t->config.dim, id = (size_t)c->prefix_ids[stream][index];
+    size_t dim = t->config.dim, id = (size_t)ids_of(c, stream)[index];
     c->stream[row] = (int32_t)stream;
     c->position[row] = (int32_t)index;
     c->first_key[row] = 0;
@@ -395,7 +403,7 @@ static sp_status end_prefix(const sp_context *c, sp_error *err)
 {
     int32_t last[MAX_STREAMS];
     if (!c->device) return SP_OK;
-    for (size_t s = 0; s < c->n_streams; s++) last[s] = c->prefix_ids[s][c->prefix[s] - 1];
+    for (size_t s = 0; s < c->n_streams; s++) last[s] = ids_of(c, s)[c->t->config.prefix_length - 1];
     return c->t->device->follow(c->device, last, c->n_streams, err);
 }
 
@@ -403,9 +411,8 @@ static sp_status end_prefix(const sp_context *c, sp_error *err)
 static sp_status set_prefix(sp_context *c, size_t stream, const sp_model_prompt *prompt, sp_error *err)
 {
     const sp_model_config *m = &c->t->config;
-    int32_t *ids = c->prefix_ids[stream];
+    int32_t *ids = ids_of(c, stream);
     size_t n = !prompt ? 0 : prompt->n_ids < m->prefix_length ? prompt->n_ids : m->prefix_length;
-    c->prefix[stream] = m->prefix_length;
     if (!m->from_text && prompt && n != 1) return SP_FAIL(err, SP_EARG, "prompt: a class number is expected");
     for (size_t i = 0; i < m->prefix_length - n; i++) ids[i] = m->from_text ? m->pad_id : m->null_class;
     for (size_t i = 0; i < n; i++) {
@@ -423,41 +430,39 @@ static sp_status set_prefix(sp_context *c, size_t stream, const sp_model_prompt 
 static sp_status begin(void *state, const sp_model_prompt *prompt, bool guided, float *features, sp_error *err)
 {
     sp_context *c = state;
-    size_t dim = c->t->config.dim;
+    size_t dim = c->t->config.dim, last = c->t->config.prefix_length - 1, own = c->picture * MAX_STREAMS;
     c->n_streams = guided ? MAX_STREAMS : 1;
     c->branched = false;
-    SP_TRY(set_prefix(c, CONDITIONAL, prompt, err));
-    if (guided) SP_TRY(set_prefix(c, FREE, NULL, err));
+    SP_TRY(set_prefix(c, own + CONDITIONAL, prompt, err));
+    if (guided) SP_TRY(set_prefix(c, own + FREE, NULL, err));
     /* All rows but the last, which the first forward call feeds to get the law of position 0. */
-    size_t done[MAX_STREAMS] = {0};
-    for (;;) {
-        size_t rows = 0, of_stream[MAX_STREAMS] = {0};
+    for (size_t done = 0, n; done < last; done += n) {
+        n = last - done < c->max_window ? last - done : c->max_window;
         for (size_t s = 0; s < c->n_streams; s++)
-            for (; of_stream[s] < c->max_window && done[s] + 1 < c->prefix[s]; of_stream[s]++)
-                prefix_row(c, s, done[s]++, rows++);
-        if (rows == 0) return end_prefix(c, err);
-        SP_TRY(run(c, of_stream, &(sp_model_window){0}, features != NULL, err));
-        for (size_t row = 0; features && row < rows; row++) {
-            size_t stream = (size_t)c->stream[row], position = (size_t)c->position[row];
-            memcpy(features + (stream * (c->prefix[stream] - 1) + position) * dim, c->norm + row * dim,
-                   dim * sizeof(float));
-        }
+            for (size_t j = 0; j < n; j++) prefix_row(c, own + s, done + j, s * n + j);
+        SP_TRY(run(c, (size_t[MAX_STREAMS]){n, c->n_streams > 1 ? n : 0}, &(sp_model_window){0}, features != NULL,
+                   err));
+        for (size_t s = 0; features && s < c->n_streams; s++)
+            memcpy(features + (s * last + done) * dim, c->norm + s * n * dim, n * dim * sizeof(float));
     }
+    return end_prefix(c, err);
 }
 
-/* Where row j of a window of this stream stands: its position, its slot, and the slot before that. */
-static sp_status place(sp_context *c, const sp_model_window *w, size_t stream, size_t j, sp_error *err)
+/* Where row j of a window stands whose rows of this stream are those from first_row on: its position, its slot, and the
+ * slot before that. */
+static sp_status place(sp_context *c, const sp_model_window *w, size_t stream, size_t first_row, size_t j,
+                       sp_error *err)
 {
-    size_t rows = stream * w->n, base = c->prefix[stream] + w->first - 1;
+    size_t row = first_row + j, prefix = c->t->config.prefix_length, base = prefix + w->first - 1;
     size_t parent = w->parents && j ? (size_t)w->parents[j] : j - 1;
     if (j && parent >= j) return SP_FAIL(err, SP_EBUG, "model: row %zu follows row %zu", j, parent);
-    c->stream[rows + j] = (int32_t)stream;
-    c->position[rows + j] = j ? c->position[rows + parent] + 1 : (int32_t)base;
-    c->first_key[rows + j] = 0;
-    c->slot[rows + j] = (int32_t)(base + j);
-    if (j) c->before[stream][base + j] = c->slot[rows + parent];
-    size_t last = c->prefix[stream] + c->t->config.rows * c->t->config.columns - 2;
-    if ((size_t)c->position[rows + j] <= last) return SP_OK;
+    c->stream[row] = (int32_t)stream;
+    c->position[row] = j ? c->position[first_row + parent] + 1 : (int32_t)base;
+    c->first_key[row] = 0;
+    c->slot[row] = (int32_t)(base + j);
+    if (j) c->before[stream * c->capacity + base + j] = c->slot[first_row + parent];
+    size_t last = prefix + c->t->config.rows * c->t->config.columns - 2;
+    if ((size_t)c->position[row] <= last) return SP_OK;
     return SP_FAIL(err, SP_EBUG, "model: row %zu of a window of %zu from %zu is beyond the picture", j, w->n, w->first);
 }
 
@@ -488,34 +493,63 @@ static void give_features(const sp_context *c, const sp_model_window *w)
     }
 }
 
-static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
+/* The rows of a picture's window, from first_row on. */
+static sp_status set_window(sp_context *c, size_t picture, const sp_model_window *w, size_t first_row, sp_error *err)
 {
-    sp_context *c = state;
     const sp_model_config *m = &c->t->config;
-    if (w->n < 1 || w->n > c->max_window || w->first >= m->rows * m->columns)
+    if (w->n < 1 || w->n > c->max_window || w->first >= m->rows * m->columns || picture >= c->n_pictures)
         return SP_FAIL(err, SP_EBUG, "model: window of %zu positions from %zu does not fit", w->n, w->first);
-    c->branched = w->parents != NULL;
     for (size_t s = 0; s < c->n_streams; s++) {
+        size_t stream = picture * MAX_STREAMS + s, rows = first_row + s * w->n;
         for (size_t j = 0; j < w->n; j++) {
-            size_t row = s * w->n + j;
-            SP_TRY(place(c, w, s, j, err));
+            SP_TRY(place(c, w, stream, rows, j, err));
             if (w->first == 0 && j == 0) {
-                prefix_row(c, s, c->prefix[s] - 1, row);
+                prefix_row(c, stream, m->prefix_length - 1, rows);
                 continue;
             }
             if (m->latent_dim) {
-                if (c->device) c->token[row] = 0;
+                if (c->device) c->token[rows + j] = 0;
                 continue;
             }
             if (w->ids[j] < 0 || (size_t)w->ids[j] >= m->n_codes)
                 return SP_FAIL(err, SP_EBUG, "model: token %d is not between 0 and %zu", w->ids[j], m->n_codes - 1);
-            if (c->device) c->token[row] = w->ids[j];
-            else sp_table_row(c->t->codes, m->code_row + (size_t)w->ids[j], m->dim, c->x + row * m->dim);
+            if (c->device) c->token[rows + j] = w->ids[j];
+            else sp_table_row(c->t->codes, m->code_row + (size_t)w->ids[j], m->dim, c->x + (rows + j) * m->dim);
         }
     }
-    if (m->latent_dim) latent_rows(c, w);
+    return SP_OK;
+}
+
+static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
+{
+    sp_context *c = state;
+    c->branched = w->parents != NULL;
+    SP_TRY(set_window(c, c->picture, w, 0, err));
+    if (c->t->config.latent_dim) latent_rows(c, w);
     SP_TRY(run(c, (size_t[MAX_STREAMS]){w->n, c->n_streams > 1 ? w->n : 0}, w, w->features != NULL, err));
     if (w->features) give_features(c, w);
+    return SP_OK;
+}
+
+static sp_status forward_batch(void *state, const size_t *pictures, const sp_model_window *windows, size_t n_windows,
+                               sp_error *err)
+{
+    sp_context *c = state;
+    size_t all = 0, half = 0, rows = 0;
+    for (size_t i = 0; i < n_windows; i++) all += c->n_streams * windows[i].n;
+    if (c->device || all > c->max_rows)
+        return SP_FAIL(err, SP_EBUG, "model: %zu rows of %zu windows do not fit", all, n_windows);
+    c->branched = false;
+    for (size_t i = 0; i < n_windows; i++) {
+        const sp_model_window *w = &windows[i];
+        if (w->parents || w->features || w->logits != windows[0].logits + rows * c->t->config.n_codes)
+            return SP_FAIL(err, SP_EBUG, "model: window %zu of %zu is not a plain one", i, n_windows);
+        SP_TRY(set_window(c, pictures[i], w, rows, err));
+        rows += c->n_streams * w->n;
+        /* The first part ends with the stream whose middle is not beyond that of all. */
+        for (size_t s = 0; s < c->n_streams && 2 * half + w->n <= all; s++) half += w->n;
+    }
+    run_here(c, (size_t[MAX_STREAMS]){half, all - half}, windows[0].logits);
     return SP_OK;
 }
 
@@ -531,13 +565,14 @@ static sp_status keep(void *state, size_t first, const int32_t *path, size_t n, 
     size_t stays = 1;
     while (stays < n && (size_t)path[stays] == stays) stays++;
     for (size_t s = 0; c->device && s < c->n_streams && stays < n; s++) {
-        size_t base = c->prefix[s] + first - 1;
+        size_t base = m->prefix_length + first - 1;
         for (size_t j = stays; j < n; j++) c->slot[j] = (int32_t)(base + (size_t)path[j]);
         SP_TRY(c->t->device->move(c->device, s, c->slot + stays, base + stays, n - stays, err));
     }
-    for (size_t i = 0; !c->device && i < m->layers * MAX_STREAMS && stays < n; i++) {
-        size_t stream = i % MAX_STREAMS, base = c->prefix[stream] + first - 1;
-        if (stream >= c->n_streams) continue;
+    size_t n_streams = c->n_pictures * MAX_STREAMS, own = c->picture * MAX_STREAMS;
+    for (size_t i = 0; !c->device && i < m->layers * n_streams && stays < n; i++) {
+        size_t stream = i % n_streams, base = m->prefix_length + first - 1;
+        if (stream < own || stream >= own + c->n_streams) continue;
         for (size_t j = stays; j < n; j++) c->slot[j] = (int32_t)(base + (size_t)path[j]);
         c->t->ops->kv_move(&c->kv[i], m->kv_heads, m->head_dim, c->slot + stays, base + stays, n - stays);
     }
@@ -546,7 +581,7 @@ static sp_status keep(void *state, size_t first, const int32_t *path, size_t n, 
 
 sp_model sp_context_model(sp_context *context)
 {
-    static const sp_model_ops ops = {begin, forward, keep};
+    static const sp_model_ops one = {begin, forward, keep, NULL}, many = {begin, forward, keep, forward_batch};
     const sp_model_config *m = &context->t->config;
-    return (sp_model){&ops, context, m->n_codes, m->rows, m->columns, m->prefix_length, m->dim};
+    return (sp_model){context->n_pictures > 1 ? &many : &one, context, m->n_codes, m->rows, m->columns, m->prefix_length, m->dim};
 }

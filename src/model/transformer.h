@@ -30,8 +30,7 @@ size_t sp_transformer_device_bytes(const sp_transformer *transformer); /* of the
 size_t sp_transformer_parameters(const sp_transformer *transformer);
 size_t sp_transformer_bytes(const sp_transformer *transformer); /* packed weights in memory */
 
-/* max_window: the most rows of one forward call, a stream. max_pictures: in the making at a time, 1 unless on a
- * device. */
+/* max_window: the most rows of a window, a stream. max_pictures: in the making at a time. */
 SP_CHECK sp_status sp_context_open(sp_context **out, const sp_transformer *transformer, sp_pool *pool,
                                    size_t max_window, size_t max_pictures, sp_error *err);
 void sp_context_close(sp_context *context);
@@ -46,6 +45,10 @@ sp_device_loop sp_context_loop(sp_context *context);
 
 /* The picture that the context's model is of from now on; at first 0. */
 void sp_context_select(sp_context *context, size_t picture);
+
+/* The most rows of a pass over several pictures together, in one stream, on the processor. */
+enum { SP_BATCH_ROWS = 256 };
+size_t sp_context_rows(size_t max_window, size_t max_pictures);
 
 /* Of a context on a device: the features of the last window [n_streams, n, dim], in the device's memory, at the same
  * place for every window; else NULL. */

@@ -211,7 +211,7 @@ static sp_status load(sp_engine *e, const sp_engine_options *o, sp_error *err)
     SP_TRY(find_device(e, o, err));
     SP_TRY(choose_dtype(e, o->dtype, err));
     e->config.codec.bf16 = e->bf16;
-    e->batch_size = e->device && !sp_engine_continuous(e) ? (size_t)o->batch_size : 1;
+    e->batch_size = sp_engine_continuous(e) ? 1 : (size_t)o->batch_size;
     SP_TRY(open_model(e, err));
     SP_TRY(fingerprint(e, err));
     SP_TRY(sp_engine_find_drafter(e, o->drafter, err));

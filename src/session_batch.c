@@ -1,8 +1,9 @@
-/* Pictures of a session that share their passes on a device. */
+/* Pictures of a session that share their passes. */
 #include <string.h>
 
 #include "base/clock.h"
 #include "decode/device.h"
+#include "decode/host_loop.h"
 #include "session.h"
 
 /* What belongs to a place of the batch beside what the loop knows of it. */
@@ -28,6 +29,7 @@ struct sp_session_batch {
     sp_decoder **own;        /* [decoders] of the places after the first, which has the session's, and spare ones */
     size_t decoders;
     sp_pacer pacers[SP_DEVICE_STEPS];
+    sp_host_loop *host;      /* on the processor; NULL: the device's loop is the context's */
 
     sp_session *session; /* of the drawing that is under way, and all below */
     sp_device_loop loop;
@@ -40,6 +42,20 @@ struct sp_session_batch {
     sp_picture_call *done;
     void *user;
 };
+
+static sp_device_loop loop_of(const sp_session *s)
+{
+    return s->batch->host ? sp_host_loop_of(s->batch->host) : sp_context_loop(s->context);
+}
+
+static sp_status open_host(sp_session *s, size_t n, sp_error *err)
+{
+    size_t window = s->decoder->max_window;
+    sp_model model = sp_context_model(s->context);
+    if (s->engine->device) return SP_OK;
+    return sp_host_loop_open(&s->batch->host, &model, s->engine->ops, s->pool, window, n, sp_context_rows(window, n),
+                             err);
+}
 
 sp_status sp_session_open_batch(sp_session *s, size_t n, sp_error *err)
 {
@@ -54,7 +70,7 @@ sp_status sp_session_open_batch(sp_session *s, size_t n, sp_error *err)
     b->session = s;
     for (; b->decoders < n - 1 + MOST_WAITING; b->decoders++)
         SP_TRY(sp_decoder_open(&b->own[b->decoders], c->n_codes, c->rows, c->columns, s->engine->ops, 1, err));
-    return SP_OK;
+    return open_host(s, n, err);
 }
 
 void sp_session_close_batch(sp_session *s)
@@ -62,6 +78,7 @@ void sp_session_close_batch(sp_session *s)
     struct sp_session_batch *b = s->batch;
     if (!b) return;
     for (size_t i = 0; i < b->decoders; i++) sp_decoder_close(b->own[i]);
+    sp_host_loop_close(b->host);
     sp_release(b->own);
     sp_release(b->places);
     sp_release(b->occupants);
@@ -71,12 +88,12 @@ void sp_session_close_batch(sp_session *s)
 
 size_t sp_session_batch_bytes(const sp_session *s)
 {
-    size_t bytes = 0;
+    size_t bytes = s->batch && s->batch->host ? sp_host_loop_bytes(s->batch->host) : 0;
     for (size_t i = 0; s->batch && i < s->batch->decoders; i++) bytes += sp_decoder_bytes(s->batch->own[i]);
     return bytes;
 }
 
-/* Whether the device can draw it, by the plan then, which is without a prompt. */
+/* Whether the loop can draw it, by the plan then, which is without a prompt. */
 static bool plan_for(sp_session *s, const sp_request *r, const sp_device_loop *loop, sp_decode_plan *plan)
 {
     static const sp_model_prompt none = {NULL, 0};
@@ -98,7 +115,7 @@ static size_t places_for(const struct sp_session_batch *b, const sp_device_loop 
 
 size_t sp_session_batch_of(sp_session *s, const sp_request *requests, size_t n)
 {
-    sp_device_loop loop = sp_context_loop(s->context);
+    sp_device_loop loop = loop_of(s);
     sp_decode_plan first, next;
     size_t alike = 1;
     if (!plan_for(s, requests, &loop, &first)) return 1;
@@ -125,7 +142,7 @@ static sp_status begin(struct sp_session_batch *b, size_t at, size_t request, sp
     sp_context_select(s->context, at);
     SP_TRY(sp_decode_begin(place->decoder, &model, &o->plan, &place->begun, err));
     if (!sp_device_can_decode(place->decoder, &o->plan))
-        return SP_FAIL(err, SP_EBUG, "%s: the device has no loop for it", b->requests[request].method);
+        return SP_FAIL(err, SP_EBUG, "%s: there is no loop for several pictures of it", b->requests[request].method);
     return sp_device_begin(&b->passes, at, err);
 }
 
@@ -200,7 +217,7 @@ sp_status sp_session_draw_batch(sp_session *s, const sp_request *requests, size_
 {
     struct sp_session_batch *b = s->batch;
     sp_decode_plan plan;
-    b->loop = sp_context_loop(s->context);
+    b->loop = loop_of(s);
     b->requests = requests;
     b->next = first;
     b->end = first + n;

@@ -25,6 +25,6 @@ static sp_status forward(void *state, const sp_model_window *w, sp_error *err)
 
 sp_model sp_automaton_model(sp_automaton *a)
 {
-    static const sp_model_ops ops = {begin, forward, NULL};
+    static const sp_model_ops ops = {begin, forward, NULL, NULL};
     return (sp_model){&ops, a, a->n_codes, a->n_positions / a->columns, a->columns, 1, 1};
 }

@@ -155,7 +155,7 @@ static void pictures_are_the_hosts(void **)
     static const char *const rules[] = {"ar", "pathwise", "sjd", "coupled", "gsd"};
     static const size_t windows[] = {3, 8, 1, 2, 4, 5, 6, 7};
     static const sp_sampling samplings[] = {{0, 0, 1, 1, 0, 1}, {0, 1, 2, 0.9f, 12, 0.9f}};
-    static const sp_model_ops ops = {begin, forward, NULL};
+    static const sp_model_ops ops = {begin, forward, NULL, NULL};
     fixture f;
     sp_model model = {&ops, &f.state, CODES, POSITIONS / COLUMNS, COLUMNS, PREFIX, DIM};
     sp_device_loop loop = f.state.ops->loop(f.state.context);
@@ -247,7 +247,7 @@ struct gallery {
  * product takes. */
 static void pictures_together(void **)
 {
-    static const sp_model_ops ops = {begin, forward, NULL};
+    static const sp_model_ops ops = {begin, forward, NULL, NULL};
     static const struct { const char *rule; size_t places, window; bool guided, cut; } cases[] = {
         {"pathwise", 3, 2, true, true}, {"pathwise", 9, 8, true, false}, {"sjd", 2, 5, true, true},
         {"gsd", 2, 8, false, false},    {"ar", 3, 1, false, true},       {"coupled", 4, 7, true, false}};

@@ -68,8 +68,8 @@ sp_status sp_setup_engine(const sp_options *options, sp_engine **engine, sp_erro
     sp_status status = sp_engine_open(engine, &wanted, err);
     free(path);
     if (status == SP_OK && sp_engine_info(*engine).batch_size < (size_t)wanted.batch_size)
-        sp_setup_note(options, "--batch-size %d: pictures are drawn one after another here; batches are of models with codes"
-                      "GPU", wanted.batch_size);
+        sp_setup_note(options, "--batch-size %d: pictures are drawn one after another here; batches are of codes",
+                      wanted.batch_size);
     return status;
 }
 

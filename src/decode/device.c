@@ -90,8 +90,8 @@ static const sp_device_place *any_live(const sp_device_batch *b)
     return NULL;
 }
 
-/* Of fewer pictures a pass is shorter, and a longer window may pay. They begin with what was learned of more: at the end
- * of a batch there is no time to measure every window again. */
+/* Of fewer pictures a pass is shorter, and a longer window may pay. They begin with what was learned of more: at the
+ * end of a batch there is no time to measure every window again. */
 static sp_pacer *pacer_of(const sp_device_batch *b)
 {
     size_t step = sp_device_step(number(b, SP_PLACE_LIVE)), more = step;

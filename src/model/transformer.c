@@ -583,5 +583,6 @@ sp_model sp_context_model(sp_context *context)
 {
     static const sp_model_ops one = {begin, forward, keep, NULL}, many = {begin, forward, keep, forward_batch};
     const sp_model_config *m = &context->t->config;
-    return (sp_model){context->n_pictures > 1 ? &many : &one, context, m->n_codes, m->rows, m->columns, m->prefix_length, m->dim};
+    return (sp_model){context->n_pictures > 1 ? &many : &one, context, m->n_codes, m->rows, m->columns,
+                      m->prefix_length, m->dim};
 }

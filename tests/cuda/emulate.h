@@ -10,8 +10,8 @@
  * - Device and shared memory start as NaN bits and end where no memory is: reading or writing beyond is a fault, and
  *   cudaFree looks at what lies before. Copies must lie inside an allocation.
  * - Streams run at once, in the order of the calls; a graph is the list of what was recorded. But every other launch
- *   or so is put off until the next one of its stream has come to sp_wait_launch, as on a GPU where launches overlap; so
- *   what a kernel does too early it does with what was there before.
+ *   or so is put off until the next one of its stream has come to sp_wait_launch, as on a GPU where launches overlap;
+ *   so what a kernel does too early it does with what was there before.
  * - Kernel launches, allocations and copies can be made to fail: sp_emulate_memory, sp_emulate_lose.
  *
  * In the environment of a program SP_EMULATE_MEMORY=BYTES and SP_EMULATE_LOSE=CALLS do the same. */

@@ -269,7 +269,10 @@ void sp_wait_launch()
 }
 
 void __syncthreads() { wait_at(&running->fibers[running->current]->block->all, 0); }
-int __syncthreads_count(int predicate) { return wait_at(&running->fibers[running->current]->block->all, predicate != 0); }
+int __syncthreads_count(int predicate)
+{
+    return wait_at(&running->fibers[running->current]->block->all, predicate != 0);
+}
 int __syncthreads_or(int predicate) { return __syncthreads_count(predicate) != 0; }
 int __syncthreads_and(int predicate) { return __syncthreads_count(predicate == 0) == 0; }
 void sp_grid_sync(unsigned *counter)
@@ -318,7 +321,11 @@ void sp_copy_async16(void *to, const void *from, bool zero)
     std::memcpy(to, nothing, sizeof nothing); /* until it has arrived, nobody may read it */
 }
 
-void sp_copy_commit() { running->fibers[running->current]->groups.push_back(running->fibers[running->current]->copies.size()); }
+void sp_copy_commit()
+{
+    fiber *f = running->fibers[running->current];
+    f->groups.push_back(f->copies.size());
+}
 
 void sp_emulated_copy_wait(int groups)
 {

@@ -535,7 +535,7 @@ static sp_status forward_batch(void *state, const size_t *pictures, const sp_mod
                                sp_error *err)
 {
     sp_context *c = state;
-    size_t all = 0, half = 0, rows = 0;
+    size_t all = 0, first_part = 0, rows = 0;
     for (size_t i = 0; i < n_windows; i++) all += c->n_streams * windows[i].n;
     if (c->device || all > c->max_rows)
         return SP_FAIL(err, SP_EBUG, "model: %zu rows of %zu windows do not fit", all, n_windows);
@@ -545,11 +545,11 @@ static sp_status forward_batch(void *state, const size_t *pictures, const sp_mod
         if (w->parents || w->features || w->logits != windows[0].logits + rows * c->t->config.n_codes)
             return SP_FAIL(err, SP_EBUG, "model: window %zu of %zu is not a plain one", i, n_windows);
         SP_TRY(set_window(c, pictures[i], w, rows, err));
-        rows += c->n_streams * w->n;
-        /* The first part ends with the stream whose middle is not beyond that of all. */
-        for (size_t s = 0; s < c->n_streams && 2 * half + w->n <= all; s++) half += w->n;
+        /* Streams whose middle is not beyond that of all, and so the first ones. */
+        for (size_t s = 0; s < c->n_streams; s++, rows += w->n)
+            if (2 * rows + w->n <= all) first_part = rows + w->n;
     }
-    run_here(c, (size_t[MAX_STREAMS]){half, all - half}, windows[0].logits);
+    run_here(c, (size_t[MAX_STREAMS]){first_part, all - first_part}, windows[0].logits);
     return SP_OK;
 }
 

@@ -73,8 +73,59 @@ static void large_weights(void **state)
     bits_do_not_depend_on_windows_and_threads((shape){512, 9, 8, 2048}, sp_ops_names()[0], true);
 }
 
+/* Windows of several pictures in one pass, of lengths that leave no even halves for two teams of threads, give the bits
+ * that each gives alone. */
+static void windows_of_several_pictures(void **state)
+{
+    (void)state;
+    enum { PICTURES = 4, ROUNDS = 40 };
+    static const size_t lengths[][PICTURES] = {{16, 16, 3, 0}, {16, 3, 16, 2}, {1, 16, 16, 1}, {9, 10, 11, 12}};
+    shape s = {64, 3, 4, 176};
+    checkpoint c = make(s);
+    sp_model_config config = config_of(s);
+    sp_transformer *t;
+    sp_pool *pool;
+    sp_context *alone, *together;
+    static float expected[2 * WINDOW * CODES], out[PICTURES * 2 * WINDOW * CODES];
+    int32_t ids[WINDOW];
+    for (size_t j = 0; j < WINDOW; j++) ids[j] = (int32_t)(j * 29 % CODES);
+    SP_TEST_OK(sp_transformer_open(&t, &config, c.tensors, sp_ops_find(sp_ops_names()[0]), true, err));
+    SP_TEST_OK(sp_pool_open(&pool, 2, err));
+    SP_TEST_OK(sp_context_open(&alone, t, NULL, WINDOW, 1, err));
+    SP_TEST_OK(sp_context_open(&together, t, pool, WINDOW, PICTURES, err));
+    sp_model one = sp_context_model(alone), many = sp_context_model(together);
+    for (size_t round = 0; round < ROUNDS; round++) {
+        const size_t *n = lengths[round % 4];
+        size_t n_streams = 1 + round / 4 % 2, n_windows = 0, rows = 0, pictures[PICTURES];
+        sp_model_window windows[PICTURES];
+        for (size_t i = 0; i < PICTURES && n[i]; i++) {
+            int32_t prompt = (int32_t)((i + round) % 32);
+            sp_context_select(together, i);
+            SP_TEST_OK(many.ops->begin(many.state, &(sp_model_prompt){&prompt, 1}, n_streams > 1, NULL, err));
+            pictures[i] = i;
+            windows[n_windows++] = (sp_model_window){.n = n[i], .ids = ids, .logits = out + rows * CODES};
+            rows += n_streams * n[i];
+        }
+        SP_TEST_OK(many.ops->forward_batch(many.state, pictures, windows, n_windows, err));
+        for (size_t i = 0; i < n_windows; i++) {
+            int32_t prompt = (int32_t)((i + round) % 32);
+            sp_model_window w = windows[i];
+            w.logits = expected;
+            SP_TEST_OK(one.ops->begin(one.state, &(sp_model_prompt){&prompt, 1}, n_streams > 1, NULL, err));
+            SP_TEST_OK(one.ops->forward(one.state, &w, err));
+            assert_memory_equal(windows[i].logits, expected, n_streams * w.n * CODES * sizeof *expected);
+        }
+    }
+    sp_context_close(alone);
+    sp_context_close(together);
+    sp_pool_close(pool);
+    sp_transformer_close(t);
+    free_checkpoint(&c);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(small_weights), cmocka_unit_test(large_weights)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(small_weights), cmocka_unit_test(large_weights),
+                                       cmocka_unit_test(windows_of_several_pictures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

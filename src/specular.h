@@ -60,8 +60,8 @@ typedef struct sp_engine_options {
     const char *drafter; /* folder of the drafting model, loaded by open; NULL: model/drafter, of continuous tokens
                           * model/draft, if it is there, loaded when first needed */
     int threads;         /* 0: one a processor */
-    int batch_size;      /* pictures that a session draws in the same passes on a GPU, 1 to SP_MAX_BATCH; memory grows
-                          * with it. Elsewhere pictures are drawn one after another */
+    int batch_size;      /* pictures that a session draws in the same passes, 1 to SP_MAX_BATCH; memory grows with it.
+                          * Those of continuous tokens are drawn one after another */
 } sp_engine_options;
 
 enum { SP_MAX_BATCH = 256 };

@@ -165,6 +165,9 @@ case_sample_pictures() {
         same $method.png again-$method/$method.png
     done
     differ ar.png mirror.png
+    # Batches are of codes, and that is said.
+    specular generate -m "$sample" -p "red heart" -s 1 --method ar -o alone.png --batch-size 2 2> said
+    [ "$(grep -c -e '--batch-size 2: pictures are drawn one after another here' said)" -eq 1 ]
     python3 -c "
 import json
 ar, mirror = json.load(open('ar.report')), json.load(open('mirror.report'))

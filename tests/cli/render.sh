@@ -36,6 +36,25 @@ r = json.load(open('r.json'))
 assert [x['method'] for x in r] == ['ar', 'ar', 'pathwise'] and r[2]['window'] == 4, r"
 }
 
+# Pictures in the same passes are those that each is alone, and each journal record says so.
+case_batches() {
+    prompts
+    local method window
+    for method in pathwise sjd gsd; do
+        window=5
+        [ "$method" != pathwise ] || window=auto
+        specular render -q -f p.txt -b 2 --output-dir "$method-1" -s 5 --method $method --window $window
+        specular render -q -f p.txt -b 2 --output-dir "$method-4" -s 5 --method $method --window $window --batch-size 4
+        [ "$(ls "$method-4"/*.png | wc -l)" -eq 10 ]
+        for picture in "$method-1"/*.png; do same "$picture" "$method-4/$(basename "$picture")"; done
+        [ "$(wc -l < "$method-4/journal.jsonl")" -eq 10 ]
+    done
+    # Branches have no form for batches.
+    specular render -q -f p.txt --output-dir branches -s 5 --tree 3 --batch-size 4
+    specular render -q -f p.txt --output-dir plain -s 5
+    for picture in branches/*.png; do same "$picture" "plain/$(basename "$picture")"; done
+}
+
 case_resume() {
     prompts
     specular render -q -f p.txt --output-dir out

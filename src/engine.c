@@ -291,7 +291,8 @@ sp_model_info sp_engine_info(const sp_engine *e)
         .width = c->columns * factor, .height = c->rows * factor, .layers = c->layers + c->decoder_layers,
         .dim = c->dim, .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
         .weight_bytes = sp_engine_weight_bytes(e), .session_bytes = e->session_bytes,
-        .kv_bytes = e->kv_bytes, .batch_size = e->batch_size, .prefix_limit = c->prefix_length, .threads = e->n_threads,
+        .kv_bytes = e->kv_bytes, .batch_size = e->batch_size, .on_device = e->device != NULL,
+        .prefix_limit = c->prefix_length, .threads = e->n_threads,
         .drafter = e->drafter_given ? e->drafter_folder : NULL,
         .cfg_scale = c->cfg_scale, .temperature = c->temperature, .top_p = c->top_p, .top_k = c->top_k};
     count_parameters(e, &info);

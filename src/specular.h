@@ -95,6 +95,7 @@ typedef struct sp_model_info {
     size_t session_bytes;    /* KV, window, scratch and the codec, its weights included, of one session */
     size_t kv_bytes;         /* of which KV */
     size_t batch_size;       /* pictures that a session can draw in the same passes: the option's, or 1 */
+    bool on_device;          /* passes run on a GPU, beside what the processor does */
     size_t prefix_limit;     /* tokens of a prompt that the model reads; the rest is cut */
     int threads;
     const char *drafter;     /* folder of the drafting model that the options gave, or NULL */

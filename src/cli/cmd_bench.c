@@ -163,7 +163,8 @@ static sp_status measure_picture(void *user, size_t index, const sp_result *resu
     size_t size = token_bytes(run);
     unsigned char *reference = run->reference + index * result->n_tokens * size;
     if (row == run->table.rows) memcpy(reference, tokens, result->n_tokens * size);
-    b->apart_ms += result->prefill_ms + (run->table.model.batch_size > 1 ? 0 : result->vq_ms);
+    bool beside = run->table.model.batch_size > 1 && run->table.model.on_device;
+    b->apart_ms += result->prefill_ms + (beside ? 0 : result->vq_ms);
     sp_progress_done(&run->view, row->method);
     if (!b->counted) return SP_OK;
     for (size_t i = 0; i < result->n_tokens; i++)

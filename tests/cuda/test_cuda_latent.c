@@ -33,12 +33,6 @@ static const char text_config[] =
     "\"width\":24,\"blocks\":1,\"time_width\":16,\"sampler\":\"velocity\",\"steps\":2,\"stop\":0.96,"
     "\"terminal_noise\":0.1},\"sampling\":{\"cfg_scale\":2}}";
 
-static void add_linear(checkpoint *c, const char *name, size_t rows, size_t columns)
-{
-    add_tensor(c, SP_SHAPE2(rows, columns), "%s.weight", name);
-    add_tensor(c, SP_SHAPE1(rows), "%s.bias", name);
-}
-
 static checkpoint make_text(const sp_model_config *m)
 {
     const sp_head_config *h = &m->diffusion;

@@ -31,12 +31,6 @@ static const char wide_config[] =
     "\"shift_scale_gate\",\"time_width\":16,\"sampler\":\"noise\",\"steps\":2,\"terminal_noise\":0.1},\"sampling\":{"
     "\"cfg_scale\":3,\"guidance\":\"linear\",\"passes\":5}}";
 
-static void add_linear(checkpoint *c, const char *name, size_t rows, size_t columns)
-{
-    add_tensor(c, SP_SHAPE2(rows, columns), "%s.weight", name);
-    add_tensor(c, SP_SHAPE1(rows), "%s.bias", name);
-}
-
 static void add_norm(checkpoint *c, const char *name, size_t width)
 {
     add_tensor(c, SP_SHAPE1(width), "%s.weight", name);

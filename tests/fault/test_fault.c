@@ -43,14 +43,39 @@ static char picture[64];
 typedef struct sample {
     const char *model;
     const char *prompt;
+    int batch_size; /* 0: one picture at a time */
 } sample;
 
-static const sample TINY = {SP_SOURCE_DIR "/tests/golden/llamagen-tiny", "3"};
+static const sample TINY = {SP_SOURCE_DIR "/tests/golden/llamagen-tiny", "3", 0};
 
 static sample shipped(void)
 {
     const char *model = getenv("SP_TEST_MODEL");
-    return (sample){model ? model : SP_SOURCE_DIR "/samples/emoji", "red heart"};
+    return (sample){model ? model : SP_SOURCE_DIR "/samples/emoji", "red heart", 0};
+}
+
+enum { BATCH = 3, MANY = BATCH + 2 };
+
+static sp_status count_picture(void *user, size_t index, const sp_result *result, const sp_error *why, sp_error *err)
+{
+    (void)index, (void)err;
+    if (!result) fail_msg("%s", why->message);
+    ++*(size_t *)user;
+    return SP_OK;
+}
+
+/* More pictures than places, in passes that they share. */
+static sp_status draw_many(sp_session *session, const sp_request *one, sp_error *err)
+{
+    sp_request requests[MANY];
+    size_t n = 0;
+    for (size_t i = 0; i < MANY; i++) {
+        requests[i] = *one;
+        requests[i].seed = i;
+    }
+    SP_TRY(sp_generate_many(session, requests, MANY, count_picture, &n, err));
+    assert_int_equal(n, MANY);
+    return SP_OK;
 }
 
 /* Open, generate, write, close. */
@@ -63,11 +88,13 @@ static sp_status draw(sample what, sp_error *err)
     sp_engine_options options = sp_engine_defaults();
     options.model = what.model;
     options.threads = 1;
+    if (what.batch_size) options.batch_size = what.batch_size;
     SP_GO(sp_engine_open(&engine, &options, err));
     SP_GO(sp_session_open(&session, engine, err));
     sp_request request = sp_request_defaults(engine);
     request.prompt = what.prompt;
     request.window = 16;
+    if (what.batch_size) SP_GO(draw_many(session, &request, err));
     SP_GO(sp_generate(session, &request, &result, err));
     SP_GO(sp_picture_write(picture, result->rgb, result->width, result->height, NULL, 0, err));
 out:
@@ -108,6 +135,31 @@ static void every_allocation_fails_from_there_on(void **state)
 {
     (void)state;
     fail_each(TINY, 1, 1, true);
+}
+
+static void a_batch_runs_out(void **state)
+{
+    (void)state;
+    fail_each((sample){TINY.model, TINY.prompt, BATCH}, 1, 1, false);
+}
+
+static void a_batch_allocates_nothing(void **state)
+{
+    (void)state;
+    sp_engine *engine = NULL;
+    sp_session *session = NULL;
+    sp_engine_options options = sp_engine_defaults();
+    options.model = TINY.model;
+    options.batch_size = BATCH;
+    SP_TEST_OK(sp_engine_open(&engine, &options, err));
+    SP_TEST_OK(sp_session_open(&session, engine, err));
+    sp_request request = sp_request_defaults(engine);
+    request.prompt = TINY.prompt;
+    inject(0, false);
+    SP_TEST_OK(draw_many(session, &request, err));
+    assert_int_equal(calls, 0);
+    sp_session_close(session);
+    sp_engine_close(engine);
 }
 
 /* The shipped model has thousands, most of them alike, in its tokenizer: about 40 of them, or 400. */
@@ -263,6 +315,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_fails_once), cmocka_unit_test(every_allocation_fails_from_there_on),
+        cmocka_unit_test(a_batch_runs_out), cmocka_unit_test(a_batch_allocates_nothing),
         cmocka_unit_test(a_text_model_runs_out),       cmocka_unit_test(a_session_survives),
         cmocka_unit_test(a_drafter_comes_later),
         cmocka_unit_test(generate_allocates_nothing),

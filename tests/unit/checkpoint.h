@@ -77,6 +77,13 @@ static inline void open_checkpoint(checkpoint *c, const char *without)
                                 8 + c->header + c->total * sizeof *c->data, err));
 }
 
+/* A matrix and its bias. */
+static inline void add_linear(checkpoint *c, const char *name, size_t rows, size_t columns)
+{
+    add_tensor(c, SP_SHAPE2(rows, columns), "%s.weight", name);
+    add_tensor(c, SP_SHAPE1(rows), "%s.bias", name);
+}
+
 static inline uint16_t *tensor_data(checkpoint *c, const char *name, size_t *count)
 {
     for (size_t i = 0; i < c->n; i++) {

@@ -13,12 +13,6 @@ static void fill(uint16_t *out, size_t count, uint32_t stream)
     for (size_t i = 0; i < count; i++) out[i] = sp_f32_to_bf16(0.25f * sp_test_value(stream, i));
 }
 
-static void add_linear(checkpoint *c, const char *name, size_t rows, size_t columns)
-{
-    add_tensor(c, SP_SHAPE2(rows, columns), "%s.weight", name);
-    add_tensor(c, SP_SHAPE1(rows), "%s.bias", name);
-}
-
 static checkpoint make(void)
 {
     checkpoint c = {0};

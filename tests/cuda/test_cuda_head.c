@@ -28,12 +28,6 @@ static const variant variants[] = {
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
-static void add_linear(checkpoint *c, const char *name, size_t rows, size_t columns)
-{
-    add_tensor(c, SP_SHAPE2(rows, columns), "%s.weight", name);
-    add_tensor(c, SP_SHAPE1(rows), "%s.bias", name);
-}
-
 static checkpoint make(const variant *v)
 {
     checkpoint c = {0};
